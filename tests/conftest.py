@@ -59,7 +59,7 @@ def recipe() -> Callable[..., Any]:
     from pydantic import TypeAdapter
 
     from harness.connections.settings import AnyConnection
-    from harness.models.settings import ModelSettings
+    from harness.models.settings import DecoderSettings
     from harness.suite.cells import stream_seeds
     from harness.suite.schema import SeedStreams
     from harness.training.recipe import Recipe
@@ -72,7 +72,7 @@ def recipe() -> Callable[..., Any]:
         }  # fmt: skip
         return Recipe(
             connection=TypeAdapter(AnyConnection).validate_python(connection),
-            model=ModelSettings(layers=4, width=32, heads=2, context=32, dropout=dropout),
+            model=DecoderSettings(layers=4, width=32, heads=2, context=32, dropout=dropout),
             train=TrainSettings(**{**settings, **train}),
             tokenizer="bytes",
             streams=stream_seeds(seed, SeedStreams()),

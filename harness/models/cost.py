@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.connections.settings import ConnectionSettings
-from harness.models.settings import ModelSettings
+from harness.models.settings import DecoderSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class Parameters:
         return self.embedding + self.backbone + self.connection
 
 
-def parameters(model: ModelSettings, connection: ConnectionSettings, vocabulary: int) -> Parameters:
+def parameters(model: DecoderSettings, connection: ConnectionSettings, vocabulary: int) -> Parameters:
     width, hidden = model.width, model.hidden
     block = 4 * width * width + 3 * width * hidden + 2 * width  # q, k, v, o; gate, up, down; two norms
     return Parameters(
@@ -31,7 +31,7 @@ def parameters(model: ModelSettings, connection: ConnectionSettings, vocabulary:
     )
 
 
-def forward_flops_per_token(model: ModelSettings, connection: ConnectionSettings, vocabulary: int) -> int:
+def forward_flops_per_token(model: DecoderSettings, connection: ConnectionSettings, vocabulary: int) -> int:
     """Matrix products (2 per multiply-add), the unembedding, attention over the whole context without the causal
     discount (the PaLM convention, arXiv 2204.02311, App. B), and the connection's own formula."""
     width, hidden = model.width, model.hidden
@@ -39,6 +39,6 @@ def forward_flops_per_token(model: ModelSettings, connection: ConnectionSettings
     return model.layers * block + 2 * vocabulary * width + connection.flops_per_token(width, model.sublayers)
 
 
-def training_flops_per_token(model: ModelSettings, connection: ConnectionSettings, vocabulary: int) -> int:
+def training_flops_per_token(model: DecoderSettings, connection: ConnectionSettings, vocabulary: int) -> int:
     """Three times the forward pass: the backward pass forms two products for every one."""
     return 3 * forward_flops_per_token(model, connection, vocabulary)

@@ -6,13 +6,15 @@ key and value separately call a branch whose `inputs` is 3 with three tensors (`
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.models.settings import ModelSettings
+from harness.models.settings import DecoderSettings
 
 
 class RotaryPositions(nn.Module):
@@ -36,20 +38,35 @@ class RotaryPositions(nn.Module):
 
 
 class Branch(nn.Module, ABC):
-    """A sub-layer with its pre-norm. All inputs go through the same norm."""
+    """A sub-layer with its norm. All inputs go through the same norm."""
 
     inputs = 1
     """How many separate inputs it can take: 3 are query, key and value."""
 
-    def __init__(self, settings: ModelSettings):
+    def __init__(self, norm: nn.Module):
         super().__init__()
-        self.norm = nn.RMSNorm(settings.width, eps=settings.norm_eps)
+        self.norm = norm
 
     @abstractmethod
-    def transform(self, x_BTD: Tensor) -> Tensor:
+    def transform(self, x_BTD: Tensor, *more_BTD: Tensor) -> Tensor:
         """The sub-layer without its norm."""
 
     def forward(self, x_BTD: Tensor, *more_BTD: Tensor) -> Tensor:
+        return self.transform(self.norm(x_BTD), *(self.norm(other) for other in more_BTD))
+
+    def given(self, **given: Any) -> Given:
+        """This branch for one forward pass, in which its transform gets `given` (a mask, a condition) besides."""
+        return Given(self, given)
+
+
+class Given:
+    """A branch and what one forward pass gives it, in the form that connections ask of a branch."""
+
+    def __init__(self, branch: Branch, given: dict[str, Any]):
+        self.inputs, self.norm = branch.inputs, branch.norm
+        self.transform = functools.partial(branch.transform, **given)
+
+    def __call__(self, x_BTD: Tensor, *more_BTD: Tensor) -> Tensor:
         return self.transform(self.norm(x_BTD), *(self.norm(other) for other in more_BTD))
 
 
@@ -58,8 +75,8 @@ class Attention(Branch):
 
     inputs = 3
 
-    def __init__(self, settings: ModelSettings, rotary: RotaryPositions):
-        super().__init__(settings)
+    def __init__(self, settings: DecoderSettings, rotary: RotaryPositions):
+        super().__init__(nn.RMSNorm(settings.width, eps=settings.norm_eps))
         self.heads = settings.heads
         self.qkv = nn.Linear(settings.width, 3 * settings.width, bias=False)
         self.out = nn.Linear(settings.width, settings.width, bias=False)
@@ -82,8 +99,8 @@ class Attention(Branch):
 class FeedForward(Branch):
     """SwiGLU (arXiv 2002.05202) of the normed input, with dropout on its output."""
 
-    def __init__(self, settings: ModelSettings):
-        super().__init__(settings)
+    def __init__(self, settings: DecoderSettings):
+        super().__init__(nn.RMSNorm(settings.width, eps=settings.norm_eps))
         self.gate_up = nn.Linear(settings.width, 2 * settings.hidden, bias=False)
         self.out = nn.Linear(settings.hidden, settings.width, bias=False)
         self.dropout = nn.Dropout(settings.dropout)

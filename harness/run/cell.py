@@ -20,7 +20,7 @@ from harness.data.corpora import Corpus, load_corpus
 from harness.data.settings import DataSettings
 from harness.errors import FAILED, INTERRUPTED, OK, DivergedError, HarnessError
 from harness.evaluation.settings import EvaluationSettings
-from harness.models.settings import ModelSettings
+from harness.models.settings import DecoderSettings
 from harness.run.celldir import CellDir, failure_tail, write_json
 from harness.run.environment import environment, torch_environment
 from harness.training.settings import CHECKPOINT, TrainSettings
@@ -127,7 +127,7 @@ def _recipe(config: dict[str, Any]) -> Any:
 
     return Recipe(
         connection=TypeAdapter(AnyConnection).validate_python(config["connection"]),
-        model=ModelSettings.model_validate(config["model"]),
+        model=DecoderSettings.model_validate(config["model"]),
         train=TrainSettings.model_validate(config["train"]),
         tokenizer=config["data"]["tokenizer"],
         streams=config["streams"],

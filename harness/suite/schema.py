@@ -7,7 +7,7 @@ from pydantic import Field
 from harness.connections.settings import AnyConnection
 from harness.data.settings import DataSettings
 from harness.evaluation.settings import EvaluationSettings
-from harness.models.settings import ModelSettings
+from harness.models.settings import DecoderSettings
 from harness.settings import Settings
 from harness.training.settings import TrainSettings
 
@@ -28,7 +28,7 @@ class Arm(Settings):
     """One row of the table: a connection, and settings in which the arm differs from the suite besides."""
 
     connection: AnyConnection
-    model: ModelSettings
+    model: DecoderSettings
     train: TrainSettings
 
 

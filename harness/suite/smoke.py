@@ -5,7 +5,7 @@ Numbers of a smoke run say nothing about the arms; its results are kept apart.
 
 from __future__ import annotations
 
-from harness.models.settings import ModelSettings
+from harness.models.settings import DecoderSettings
 from harness.suite.schema import Arm, Suite
 from harness.training.settings import TrainSettings
 
@@ -52,7 +52,7 @@ def _arm(arm: Arm, layers: int, width: int) -> Arm:
         }
     )
     return arm.model_copy(
-        update={"train": TrainSettings(**train.model_dump()), "model": ModelSettings(**model.model_dump())}
+        update={"train": TrainSettings(**train.model_dump()), "model": DecoderSettings(**model.model_dump())}
     )
 
 

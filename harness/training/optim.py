@@ -5,29 +5,16 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import nn
 
-from harness.connections.base import Connections
+from harness.models.network import Network
 from harness.training.settings import TrainSettings
 
 
-def decays(model: nn.Module, name: str) -> bool:
-    """Whether weight decay applies to the parameter `name` of `model`.
-
-    A parameter of a connection is its type's business. Of the backbone, norms do not decay and matrices do: the rule
-    is by name, never by the number of dimensions (see `Connections.decayed`).
-    """
-    connections = getattr(model, "connections", None)
-    if isinstance(connections, Connections) and name.startswith("connections."):
-        return connections.decays(name.removeprefix("connections."))
-    return not name.endswith("norm.weight")
-
-
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+def parameter_groups(model: Network, weight_decay: float) -> list[dict[str, object]]:
     """Two groups, decayed and not; each carries its parameters' names under `names`."""
     groups: list[dict[str, object]] = []
     for decay in (True, False):
-        named = [(name, p) for name, p in model.named_parameters() if decays(model, name) == decay]
+        named = [(name, p) for name, p in model.named_parameters() if model.decays(name) == decay]
         groups.append(
             {
                 "params": [parameter for _, parameter in named],
@@ -38,7 +25,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, ob
     return groups
 
 
-def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
+def make_optimizer(model: Network, settings: TrainSettings) -> torch.optim.AdamW:
     groups = [
         {key: value for key, value in group.items() if key != "names"}
         for group in parameter_groups(model, settings.weight_decay)

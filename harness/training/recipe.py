@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from harness.connections.settings import ConnectionSettings
 from harness.data.tokenizers import TOKENIZERS
 from harness.models.decoder import Decoder
-from harness.models.settings import ModelSettings
+from harness.models.settings import DecoderSettings
 from harness.training.settings import TrainSettings
 
 
@@ -16,7 +16,7 @@ class Recipe:
     """Everything that decides the numbers of a run."""
 
     connection: ConnectionSettings
-    model: ModelSettings
+    model: DecoderSettings
     train: TrainSettings
     tokenizer: str
     streams: dict[str, int]

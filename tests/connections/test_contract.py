@@ -18,7 +18,7 @@ from harness.conform.ours import own_subject
 from harness.conform.references import REFERENCES
 from harness.connections.settings import CONNECTIONS, ConnectionSettings
 from harness.models.decoder import Decoder
-from harness.models.settings import ModelSettings
+from harness.models.settings import DecoderSettings
 from harness.training.meters import saved_activation_bytes
 from harness.training.optim import parameter_groups
 
@@ -99,7 +99,7 @@ def test_a_type_obeys_every_law(settings: ConnectionSettings) -> None:
 @pytest.mark.parametrize("settings", IN_A_MODEL[::3], ids=name)
 def test_saved_bytes_in_a_decoder_differ_from_the_residuals_by_the_formula(settings: ConnectionSettings) -> None:
     """What the laws count with bare branches is what a training step of a real model keeps."""
-    shape = ModelSettings(layers=4, width=48, heads=4, context=8)
+    shape = DecoderSettings(layers=4, width=48, heads=4, context=8)
 
     def per_token(connection: ConnectionSettings) -> float:
         counts = []
@@ -117,7 +117,7 @@ def test_saved_bytes_in_a_decoder_differ_from_the_residuals_by_the_formula(setti
 def test_in_a_decoder_the_backbone_is_everybodys_and_every_parameter_has_one_group(
     settings: ConnectionSettings,
 ) -> None:
-    shape = ModelSettings(layers=4, width=48, heads=4, context=8)
+    shape = DecoderSettings(layers=4, width=48, heads=4, context=8)
     model = Decoder(shape, settings, 11, backbone_seed=3, connection_seed=4)
     residual = Decoder(shape, CONNECTIONS["residual"](), 11, backbone_seed=3, connection_seed=9)
     if settings.output_init_factor() == 1.0:
@@ -133,7 +133,7 @@ def test_in_a_decoder_the_backbone_is_everybodys_and_every_parameter_has_one_gro
 
 
 def test_a_connection_that_draws_numbers_draws_them_from_its_own_seed() -> None:
-    shape = ModelSettings(layers=3, width=16, heads=2, context=8)
+    shape = DecoderSettings(layers=3, width=16, heads=2, context=8)
     one, same, other = (Decoder(shape, CONNECTIONS["mudd"](), 11, connection_seed=seed) for seed in (1, 1, 2))
     weights = [model.connections.get_parameter("blocks.0.w1") for model in (one, same, other)]
     assert torch.equal(weights[0], weights[1])

@@ -23,10 +23,10 @@ from harness.connections.settings import (
     ReZeroSettings,
 )
 from harness.models.decoder import Decoder, token_losses
-from harness.models.settings import ModelSettings
+from harness.models.settings import DecoderSettings
 
 DIM, RATE = 24, 3
-DEEP = ModelSettings(layers=24, width=32, heads=2, context=16)  # 48 sub-layers
+DEEP = DecoderSettings(layers=24, width=32, heads=2, context=16)  # 48 sub-layers
 ARMS = [ResidualSettings(), HyperSettings(rate=4), FracSettings(rate=4)]
 
 
@@ -87,7 +87,7 @@ def test_a_net_of_48_sublayers_is_finite_in_bf16_and_near_fp32(settings: Connect
 
 @pytest.mark.parametrize("settings", ARMS, ids=lambda s: s.tag())
 def test_one_seed_gives_one_model_and_one_result(settings: ConnectionSettings) -> None:
-    shape = ModelSettings(layers=2, width=16, heads=2, context=8)
+    shape = DecoderSettings(layers=2, width=16, heads=2, context=8)
     tokens = torch.arange(16).reshape(2, 8)
     results = []
     for noise in (0, 1):  # the state of torch's global stream must not matter

@@ -11,7 +11,7 @@ import torch
 from harness.connections.settings import HyperSettings
 from harness.data.corpora import Corpus, Document
 from harness.models.decoder import Decoder
-from harness.models.settings import ModelSettings
+from harness.models.settings import DecoderSettings
 
 LICENSE = Path(__file__).parents[2] / "LICENSE"
 GREEK = """\
@@ -34,7 +34,7 @@ def decoder() -> Callable[..., Decoder]:
     """A small decoder in evaluation mode, with weights wide enough that its answers differ."""
 
     def make(context: int = 16) -> Decoder:
-        settings = ModelSettings(layers=2, width=16, heads=2, context=context, init_std=0.5)
+        settings = DecoderSettings(layers=2, width=16, heads=2, context=context, init_std=0.5)
         return Decoder(settings, HyperSettings(rate=2), 257, backbone_seed=1).eval()
 
     return make

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from harness.connections.settings import ConnectionSettings, FracSettings, HyperSettings, ResidualSettings
 from harness.models import cost
 from harness.models.decoder import Decoder
-from harness.models.settings import ModelSettings
+from harness.models.settings import DecoderSettings
 
 ARMS: list[ConnectionSettings] = [
     ResidualSettings(),
@@ -36,7 +36,7 @@ ARMS: list[ConnectionSettings] = [
 def test_parameters_are_what_is_built(
     layers: int, heads: int, half_head: int, ffn_width: int | None, vocabulary: int, connection: ConnectionSettings
 ) -> None:
-    shape = ModelSettings(layers=layers, width=2 * heads * half_head, heads=heads, context=4, ffn_width=ffn_width)
+    shape = DecoderSettings(layers=layers, width=2 * heads * half_head, heads=heads, context=4, ffn_width=ffn_width)
     model, counted = Decoder(shape, connection, vocabulary), cost.parameters(shape, connection, vocabulary)
     assert counted.total == sum(p.numel() for p in model.parameters())
     assert counted.connection == sum(p.numel() for p in model.connections.parameters())
@@ -56,7 +56,7 @@ def uncounted_sums(connection: ConnectionSettings, width: int) -> int:
     return width
 
 
-def counted_per_token(shape: ModelSettings, connection: ConnectionSettings, backend: SDPBackend) -> float:
+def counted_per_token(shape: DecoderSettings, connection: ConnectionSettings, backend: SDPBackend) -> float:
     model, tokens = Decoder(shape, connection, 37), torch.zeros(2, shape.context, dtype=torch.long)
     with torch.no_grad(), sdpa_kernel(backend), FlopCounterMode(display=False) as counter:
         model(tokens)
@@ -66,7 +66,7 @@ def counted_per_token(shape: ModelSettings, connection: ConnectionSettings, back
 @pytest.mark.parametrize("connection", ARMS, ids=lambda c: c.tag())
 def test_forward_flops_are_torchs_count_and_the_sums_it_does_not_see(connection: ConnectionSettings) -> None:
     """With attention decomposed into matrix products, which are counted over the whole context as in our formula."""
-    shape = ModelSettings(layers=3, width=24, heads=2, context=16)
+    shape = DecoderSettings(layers=3, width=24, heads=2, context=16)
     counted = counted_per_token(shape, connection, SDPBackend.MATH)
     ours = cost.forward_flops_per_token(shape, connection, 37)
     final_sum = connection.rate * shape.width if isinstance(connection, HyperSettings) else 0
@@ -76,7 +76,7 @@ def test_forward_flops_are_torchs_count_and_the_sums_it_does_not_see(connection:
 
 def test_torchs_counter_leaves_the_fused_attention_of_the_cpu_out() -> None:
     """Why the test above decomposes it. Should this fail after an update of torch, the counter has learned it."""
-    shape, connection = ModelSettings(layers=3, width=24, heads=2, context=16), ResidualSettings()
+    shape, connection = DecoderSettings(layers=3, width=24, heads=2, context=16), ResidualSettings()
     missing = cost.forward_flops_per_token(shape, connection, 37) - counted_per_token(
         shape, connection, SDPBackend.FLASH_ATTENTION
     )

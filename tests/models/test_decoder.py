@@ -11,9 +11,9 @@ from torch import Tensor
 
 from harness.connections.settings import ConnectionSettings, FracSettings, HyperSettings, ResidualSettings
 from harness.models.decoder import Decoder, token_losses
-from harness.models.settings import ModelSettings
+from harness.models.settings import DecoderSettings
 
-SHAPE = ModelSettings(layers=3, width=16, heads=2, context=12, init_std=0.2)
+SHAPE = DecoderSettings(layers=3, width=16, heads=2, context=12, init_std=0.2)
 ARMS: list[ConnectionSettings] = [ResidualSettings(), HyperSettings(rate=3), FracSettings(rate=4)]
 VOCABULARY = 29
 

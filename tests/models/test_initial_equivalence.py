@@ -10,7 +10,7 @@ from connections_support import distance
 
 from harness.connections.settings import ConnectionSettings, FracSettings, HyperSettings, ResidualSettings
 from harness.models.decoder import Decoder
-from harness.models.settings import ModelSettings
+from harness.models.settings import DecoderSettings
 
 VOCABULARY = 257
 SHAPE = {"layers": 12, "width": 64, "heads": 4, "context": 64}
@@ -23,7 +23,7 @@ ARMS: list[ConnectionSettings] = [
 
 
 def decoder(connection: ConnectionSettings, init_std: float = 0.02, seed: int = 3) -> Decoder:
-    return Decoder(ModelSettings(**SHAPE, init_std=init_std), connection, VOCABULARY, backbone_seed=seed)
+    return Decoder(DecoderSettings(**SHAPE, init_std=init_std), connection, VOCABULARY, backbone_seed=seed)
 
 
 def tokens() -> torch.Tensor:

@@ -7,9 +7,9 @@ from connections_support import distance, normal, randomise
 from torch import Tensor
 
 from harness.models.layers import Attention, FeedForward, RotaryPositions
-from harness.models.settings import ModelSettings
+from harness.models.settings import DecoderSettings
 
-SHAPE = ModelSettings(layers=1, width=16, heads=2, context=8, ffn_width=12, norm_eps=1e-3, rope_theta=50.0)
+SHAPE = DecoderSettings(layers=1, width=16, heads=2, context=8, ffn_width=12, norm_eps=1e-3, rope_theta=50.0)
 
 
 def rms_normed(x: Tensor, weight: Tensor) -> Tensor:

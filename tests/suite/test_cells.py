@@ -11,7 +11,7 @@ import pytest
 
 from harness.connections.settings import FracSettings, HyperSettings
 from harness.data.corpora import Corpus, Document
-from harness.models.settings import ModelSettings
+from harness.models.settings import DecoderSettings
 from harness.settings import Settings
 from harness.suite.cells import Cell, by_identity, cells, stream_seeds
 from harness.suite.schema import SeedStreams, Suite
@@ -43,7 +43,7 @@ def fields(kind: type[Settings]) -> list[str]:
     return [name for name in kind.model_fields if name != "type"]
 
 
-@pytest.mark.parametrize("field", fields(ModelSettings))
+@pytest.mark.parametrize("field", fields(DecoderSettings))
 def test_every_setting_of_the_model_changes_the_identity(
     load: Callable[..., Suite], corpus: Corpus, field: str
 ) -> None:

@@ -37,14 +37,14 @@ def losses(connection: dict[str, Any], precision: str) -> list[float]:
     from pydantic import TypeAdapter
 
     from harness.connections.settings import AnyConnection
-    from harness.models.settings import ModelSettings
+    from harness.models.settings import DecoderSettings
     from harness.training.fit import fit
     from harness.training.recipe import Recipe
     from harness.training.settings import TrainSettings
 
     recipe = Recipe(
         connection=TypeAdapter(AnyConnection).validate_python(connection),
-        model=ModelSettings(layers=4, width=32, heads=2, context=32, dropout=0.1),
+        model=DecoderSettings(layers=4, width=32, heads=2, context=32, dropout=0.1),
         train=TrainSettings(steps=20, batch_size=4, lr=2e-3, warmup_steps=4, log_every=1, validate_every=20,
                             validation_tokens=256, precision=precision, device="cpu"),
         tokenizer="bytes",

@@ -113,6 +113,11 @@ class ConnectionSettings(Settings, ABC):
     def start(self) -> Start:
         """What the network is at initialisation (with `output_init_factor` 1)."""
 
+    def moves_norm(self) -> bool:
+        """Whether it puts the norms of the branches elsewhere, or leaves them out: it needs branches that norm their
+        input."""
+        return False
+
     def claims(self) -> Claims:
         """What the laws may expect. The default is that of a type whose state is no set of rows."""
         return Claims(start=self.start())

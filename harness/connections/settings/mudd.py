@@ -66,6 +66,9 @@ class MUDDSettings(ConnectionSettings):
                 kept -= dim  # the next block's query norm reads one of the inputs above
         return 4 * kept
 
+    def moves_norm(self) -> bool:
+        return True
+
     def start(self) -> Start:
         return Start("pre-norm", within=1e-5)
 

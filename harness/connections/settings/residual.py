@@ -56,6 +56,9 @@ class PostNormSettings(OneSumSettings):
 
         return PostNormConnections()
 
+    def moves_norm(self) -> bool:
+        return True
+
     def start(self) -> Start:
         return Start("own")
 

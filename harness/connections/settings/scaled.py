@@ -47,6 +47,9 @@ class ReZeroSettings(ConnectionSettings):
         # What norm, if there is one, and transform read, and the branch's output, for the gradient of alpha.
         return 4 * (3 if self.norm else 2) * dim * sublayers
 
+    def moves_norm(self) -> bool:
+        return not self.norm
+
     def start(self) -> Start:
         return Start("embedding")
 

@@ -39,6 +39,9 @@ class ResiDualSettings(ConnectionSettings):
         # sum, the same normalised (for the gradient of the weight), and the statistic.
         return 4 * (2 * dim * sublayers + 2 * dim + 1)
 
+    def moves_norm(self) -> bool:
+        return True
+
     def start(self) -> Start:
         return Start("own")
 
