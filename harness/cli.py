@@ -7,15 +7,17 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness import __version__
 from harness.errors import INTERRUPTED, OK, HarnessError, UsageError
 
 if TYPE_CHECKING:
-    from harness.data.corpora import Corpus
+    from harness.data.inputs import Inputs
+    from harness.data.load import Data
     from harness.run.layout import Layout
     from harness.suite.cells import Cell
+    from harness.suite.estimate import Machine
     from harness.suite.schema import Suite
 
 EPILOG = """\
@@ -28,7 +30,8 @@ class Asked(NamedTuple):
     """What the command line asked for, read and checked."""
 
     suite: Suite
-    corpus: Corpus
+    data: Data
+    inputs: Inputs
     cells: list[Cell]
     layout: Layout
     folder: str
@@ -96,6 +99,13 @@ def _parser() -> argparse.ArgumentParser:
 
     plan = verb("plan", _plan, "show the cells of a suite and what they cost")
     plan.add_argument("--json", action="store_true")
+    plan.add_argument(
+        "--device", metavar="NAME", help="estimate the hours on a chip, such as h200; or measure a short step: here"
+    )
+    plan.add_argument("--devices", type=_positive, default=1, metavar="N", help="chips that share a cell (default: 1)")
+    plan.add_argument("--fsdp", action="store_true", help="weights and optimiser state in parts over the devices")
+    plan.add_argument("--mfu", type=_share, metavar="X", help="share of the chip's dense peak to reckon with")
+    plan.add_argument("--jobs", "-j", type=_positive, default=1, metavar="N", help="cells at a time (default: 1)")
     run = verb("run", _run, "train and score what is missing, then compare")
     run.add_argument("--jobs", "-j", type=_positive, default=1, metavar="N", help="cells at a time (default: 1)")
     run.add_argument("--fail-fast", action="store_true", help="stop at the first failed cell")
@@ -103,6 +113,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--force", action="store_true", help="train the chosen cells anew; what they had is moved aside, not deleted"
     )
+    for priced in (plan, run):
+        priced.add_argument(
+            "--budget-hours", type=_above_zero, metavar="H", help="refuse (exit 2) where more hours are to be expected"
+        )
+        priced.add_argument(
+            "--budget-memory", type=_above_zero, metavar="GIB", help="refuse (exit 2) where tensors need more memory"
+        )
     status = verb("status", _status, "show how far every cell is")
     status.add_argument("--json", action="store_true")
     compare = verb("compare", _compare, "print the comparison table")
@@ -130,8 +147,25 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _above_zero(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
+    return value
+
+
+def _share(text: str) -> float:
+    if (value := _above_zero(text)) > 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a share of 1")
+    return value
+
+
 def _ask(options: argparse.Namespace) -> Asked:
-    from harness.data.corpora import load_corpus
+    from harness.data.corpora import Corpus
+    from harness.data.load import inputs_of, load_data
     from harness.evaluation.tasks import task_rows
     from harness.run.layout import Layout
     from harness.suite.cells import cells
@@ -146,32 +180,67 @@ def _ask(options: argparse.Namespace) -> Asked:
     if options.smoke:
         suite = smoke(suite)
     try:
-        corpus = load_corpus(suite.data, path.parent)
-        for task in suite.evaluation.tasks:
-            task_rows(task, corpus, suite.evaluation.limit)
+        data = load_data(suite.data, path.parent)
+        if isinstance(data, Corpus):
+            for task in suite.evaluation.tasks:
+                task_rows(task, data, suite.evaluation.limit)
     except UsageError as error:
         raise file.locate(error) from None
-    chosen = select(cells(suite, corpus), options.expression)
+    inputs = inputs_of(suite.data, data)
+    file.check_inputs(suite, inputs)
+    chosen = select(cells(suite, data), options.expression)
     if not chosen:
         raise UsageError(f"-k '{options.expression}': no cell of '{suite.name}' matches")
     layout = Layout.choose(options.results, options.smoke)
-    return Asked(suite, corpus, chosen, layout, str(path.parent.resolve()), bool(options.expression))
+    return Asked(suite, data, inputs, chosen, layout, str(path.parent.resolve()), bool(options.expression))
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from harness.suite.plan import plan, plan_text
+    from harness.suite.estimate import check_budget, table_machine
+    from harness.suite.plan import plan_text
 
+    if options.device in (None, "here") and (options.devices > 1 or options.fsdp or options.mfu):
+        raise UsageError("--devices, --fsdp and --mfu are for a chip of the table: --device h200")
+    if options.fsdp and options.devices == 1:
+        raise UsageError("--fsdp: there is one device to share among; --devices N")
     asked = _ask(options)
-    states = {cell.identity: asked.layout.cell(cell).state(cell.evaluation) for cell in asked.cells}
-    document = plan(asked.suite, asked.corpus, asked.cells, dict(states))
+    machine = None
+    if options.device not in (None, "here"):
+        machine = table_machine(options.device, options.devices, options.fsdp, options.mfu)
+    elif options.device == "here" or options.budget_hours is not None:
+        machine = _measured(asked)
+    document = _priced(asked, machine, options.jobs)
+    check_budget(document["hours_todo"], document["memory_bytes"], options.budget_hours, options.budget_memory)
     print(json.dumps(document, indent=2) if options.json else plan_text(document))
     return OK
+
+
+def _priced(asked: Asked, machine: Machine | None, jobs: int) -> dict[str, Any]:
+    from harness.suite.plan import plan
+
+    states = {cell.identity: asked.layout.cell(cell).state(cell.evaluation) for cell in asked.cells}
+    return plan(asked.suite, asked.inputs, asked.data, asked.cells, dict(states), machine, jobs)
+
+
+def _measured(asked: Asked) -> Machine:
+    """This machine, with the arms measured that still have something to do."""
+    from harness.run.calibrate import this_machine
+
+    states = {cell.identity: asked.layout.cell(cell).state(cell.evaluation) for cell in asked.cells}
+    arms = dict.fromkeys(cell.arm for cell in asked.cells if states[cell.identity] != "done")
+    print(f"measuring a step of {len(arms)} arms", file=sys.stderr)
+    return this_machine(asked.suite, asked.data, arms)
 
 
 def _run(options: argparse.Namespace) -> int:
     from harness.run.runner import RunOptions, run_suite
 
     asked = _ask(options)
+    if options.budget_hours is not None or options.budget_memory is not None:
+        from harness.suite.estimate import check_budget
+
+        document = _priced(asked, _measured(asked) if options.budget_hours is not None else None, options.jobs)
+        check_budget(document["hours_todo"], document["memory_bytes"], options.budget_hours, options.budget_memory)
     choice = RunOptions(
         jobs=options.jobs,
         fail_fast=options.fail_fast,
@@ -221,17 +290,20 @@ def _compare(options: argparse.Namespace) -> int:
     from harness.run.answer import compare_cells
 
     asked = _ask(options)
-    baseline = options.baseline or asked.suite.baseline
-    if baseline not in asked.suite.arms:
-        raise UsageError(f"--baseline: no arm is called '{baseline}'{nearest(baseline, asked.suite.arms)}")
+    if options.baseline is not None and options.baseline not in asked.suite.arms:
+        raise UsageError(
+            f"--baseline: no arm is called '{options.baseline}'{nearest(options.baseline, asked.suite.arms)}"
+        )
     tracker = asked.layout.tracker()
-    rows = compare_cells(asked.layout, tracker, asked.suite, baseline, asked.cells)
-    print(render(options.format, asked.suite.name, baseline, rows))
+    tables = compare_cells(asked.layout, tracker, asked.suite, asked.cells, options.baseline)
+    print(render(options.format, asked.suite.name, tables))
     if options.plot:
         from harness.compare.plots import loss_curves, plot_curves
 
         try:
-            plot_curves(loss_curves(tracker, rows), baseline, asked.suite.name, Path(options.plot))
+            plot_curves(
+                [(table, loss_curves(tracker, table.rows)) for table in tables], asked.suite.name, Path(options.plot)
+            )
         except OSError as error:
             raise UsageError(f"--plot: cannot write {options.plot}: {error.strerror}") from error
     return OK

@@ -59,6 +59,7 @@ def recipe() -> Callable[..., Any]:
     from pydantic import TypeAdapter
 
     from harness.connections.settings import AnyConnection
+    from harness.data.inputs import TextInputs
     from harness.models.settings import DecoderSettings
     from harness.suite.cells import stream_seeds
     from harness.suite.schema import SeedStreams
@@ -74,7 +75,7 @@ def recipe() -> Callable[..., Any]:
             connection=TypeAdapter(AnyConnection).validate_python(connection),
             model=DecoderSettings(layers=4, width=32, heads=2, context=32, dropout=dropout),
             train=TrainSettings(**{**settings, **train}),
-            tokenizer="bytes",
+            inputs=TextInputs(257, 256),
             streams=stream_seeds(seed, SeedStreams()),
         )
 

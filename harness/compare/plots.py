@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.compare.results import LOSS, ArmResult
+from harness.compare.results import LOSS, ArmResult, Comparison
 from harness.compare.statistics import Estimate, mean_interval, paired_difference
 from harness.tracking import Tracker
 
@@ -28,26 +28,26 @@ def loss_curves(tracker: Tracker, rows: Sequence[ArmResult], metric: str = LOSS)
     }
 
 
-def plot_curves(curves: Curves, baseline: str, title: str, path: Path) -> None:
-    """Left: held-out loss, mean over seeds. Right: paired Δ with its 95% interval, over training; where there are more
-    arms than colours, at the end of it, arm by arm."""
+def plot_curves(tables: Sequence[tuple[Comparison, Curves]], title: str, path: Path) -> None:
+    """A row for every table. Left: held-out loss, mean over seeds. Right: paired Δ with its 95% interval, over
+    training; where there are more arms than colours, at the end of it, arm by arm."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    few = len(curves) <= len(COLOURS)
-    figure = Figure(figsize=(11, 4.2) if few else (13, 1.4 + 0.27 * len(curves)), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    _draw_losses(left, curves, title, few)
-    if few:
-        _draw_deltas(right, curves, baseline)
-    else:
-        _draw_last_deltas(right, curves, baseline)
-    for axes in (left, right):
-        axes.grid(alpha=0.25)
-        if few and axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False)
-    if not few:
-        left.legend(frameon=False, fontsize=8, ncols=2)
+    few = all(len(curves) <= len(COLOURS) for _, curves in tables)
+    heights = [4.2 if few else 1.4 + 0.27 * len(curves) for _, curves in tables]
+    figure = Figure(figsize=(11 if few else 13, sum(heights)), layout="constrained")
+    rows = figure.subplots(len(tables), 2, squeeze=False, height_ratios=heights)
+    for (table, curves), (left, right) in zip(tables, rows, strict=True):
+        _draw_losses(left, curves, title, table.unit, few)
+        draw = _draw_deltas if few else _draw_last_deltas
+        draw(right, curves, table.baseline, table.unit)
+        for axes in (left, right):
+            axes.grid(alpha=0.25)
+            if few and axes.get_legend_handles_labels()[0]:
+                axes.legend(frameon=False)
+        if not few:
+            left.legend(frameon=False, fontsize=8, ncols=2)
     FigureCanvasAgg(figure).print_png(str(path))
 
 
@@ -56,7 +56,7 @@ def _steps(seeds: dict[int, dict[int, float]]) -> list[int]:
     return sorted(set.intersection(*(set(curve) for curve in seeds.values())))
 
 
-def _draw_losses(axes: Any, curves: Curves, title: str, band: bool) -> None:
+def _draw_losses(axes: Any, curves: Curves, title: str, unit: str, band: bool) -> None:
     lasts = []
     for number, (arm, seeds) in enumerate(curves.items()):
         colour, dash = COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]
@@ -69,7 +69,7 @@ def _draw_losses(axes: Any, curves: Curves, title: str, band: bool) -> None:
         lasts += [(means[0], means[-1])] if means else []
     axes.set(
         xlabel="step",
-        ylabel="held-out loss, nats per token",
+        ylabel=f"held-out loss, {unit}",
         title=f"{title}: loss" + (" (band: range of seeds)" if band else ""),
     )
     if not band and lasts:  # one arm that does not learn must not press the others together
@@ -86,7 +86,7 @@ def _delta_at(step: int, seeds: dict[int, dict[int, float]], base: dict[int, dic
     )
 
 
-def _draw_deltas(axes: Any, curves: Curves, baseline: str) -> None:
+def _draw_deltas(axes: Any, curves: Curves, baseline: str, unit: str) -> None:
     for number, (arm, seeds) in enumerate(curves.items()):
         if arm == baseline or baseline not in curves:
             continue
@@ -97,10 +97,10 @@ def _draw_deltas(axes: Any, curves: Curves, baseline: str) -> None:
         colour = COLOURS[number % len(COLOURS)]
         axes.errorbar(list(known), middle, yerr=half, color=colour, label=arm, marker="o", markersize=3, capsize=2)
     axes.axhline(0.0, color=COLOURS[0], lw=1)
-    axes.set(xlabel="step", ylabel=f"Δ to {baseline}, nats per token", title="paired Δ (bars: 95% t interval)")
+    axes.set(xlabel="step", ylabel=f"Δ to {baseline}, {unit}", title="paired Δ (bars: 95% t interval)")
 
 
-def _draw_last_deltas(axes: Any, curves: Curves, baseline: str) -> None:
+def _draw_last_deltas(axes: Any, curves: Curves, baseline: str, unit: str) -> None:
     """One line for each arm, the best on top. What reaches beyond the scale of most is cut and its number written."""
     deltas: dict[str, Estimate] = {}
     for arm, seeds in curves.items():
@@ -121,7 +121,7 @@ def _draw_last_deltas(axes: Any, curves: Curves, baseline: str) -> None:
         ends = sorted(max(abs(deltas[arm].mean) + _half(deltas[arm]), 1e-6) for arm in order)
         reach = min(ends[-1], 2.5 * statistics.median(ends)) * 1.05
         axes.set_xlim(-reach, reach)
-    axes.set(xlabel=f"Δ to {baseline} at the end, nats per token", title="paired Δ (bars: 95% t interval)")
+    axes.set(xlabel=f"Δ to {baseline} at the end, {unit}", title="paired Δ (bars: 95% t interval)")
 
 
 def _half(delta: Estimate) -> float:

@@ -9,7 +9,9 @@ from harness.compare.statistics import Estimate, geometric_mean, mean_interval, 
 from harness.tracking import TAG_STATE, Record
 
 LOSS, BITS_PER_BYTE, PERPLEXITY = "validation/loss", "validation/bits_per_byte", "validation/perplexity"
+ACCURACY = "validation/accuracy"
 THROUGHPUT, SAVED_BYTES, PARAMETERS = "cost/tokens_per_second", "cost/saved_activation_bytes", "cost/parameters"
+MFU = "cost/mfu"
 PAIRING = ("harness.digest.batches", "harness.digest.validation")
 """Digests that must be equal before two cells of one seed count as a pair: what they learned from and are judged on."""
 SHARED_WEIGHTS = "harness.digest.shared_weights"
@@ -43,6 +45,9 @@ class ArmResult:
     """Paired seeds that did not start from the baseline's shared weights."""
     bits_per_byte: float | None
     perplexity: float | None
+    accuracy: float | None
+    mfu: float | None
+    """Share of the chip's dense peak; None where the chip has no entry."""
     throughput_ratio: float | None
     saved_bytes_ratio: float | None
     parameters: int | None
@@ -51,6 +56,37 @@ class ArmResult:
     """MLflow run of every seed."""
     reported: dict[str, float | None] = field(default_factory=dict)
     """By column: the difference to the baseline that a paper printed; None where it has no number for the arm."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One table: arms against their baseline, whose losses have one unit."""
+
+    baseline: str
+    unit: str
+    rows: list[ArmResult]
+
+
+def comparisons(
+    wanted: Iterable[Wanted],
+    records: Iterable[Record],
+    baselines: Mapping[str, str],
+    units: Mapping[str, str],
+    reported: Mapping[str, Mapping[str, float]] | None = None,
+) -> list[Comparison]:
+    """One table for every baseline, in the order in which arms first name one. `baselines` and `units` are by arm."""
+    groups: dict[str, list[Wanted]] = {}
+    for cell in wanted:
+        groups.setdefault(baselines[cell.arm], []).append(cell)
+    known = list(records)
+    made = []
+    for baseline, cells in groups.items():
+        arms = {cell.arm for cell in cells}
+        columns = {title: values for title, values in (reported or {}).items() if arms & values.keys() - {baseline}}
+        made.append(
+            Comparison(baseline=baseline, unit=units[baseline], rows=arm_results(cells, known, baseline, columns))
+        )
+    return made
 
 
 def arm_results(
@@ -106,6 +142,8 @@ def _row(arm: str, seeds: dict[int, Record | None], base: dict[int, Record], is_
         ),
         bits_per_byte=_mean(done, BITS_PER_BYTE),
         perplexity=_mean(done, PERPLEXITY),
+        accuracy=_mean(done, ACCURACY),
+        mfu=_mean(done, MFU),
         throughput_ratio=_ratio(done, base, THROUGHPUT),
         saved_bytes_ratio=_ratio(done, base, SAVED_BYTES),
         parameters=int(value) if (value := _mean(done, PARAMETERS)) is not None else None,

@@ -8,18 +8,21 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from harness.compare.results import ArmResult
+from harness.compare.results import ArmResult, Comparison
 from harness.compare.statistics import Estimate
 
 MISSING = "–"
 
 
-def to_json(suite: str, baseline: str, rows: Sequence[ArmResult]) -> dict[str, Any]:
-    """The document that `compare --format json` prints. Intervals are [low, high] at 95%; null is not known."""
+def to_json(suite: str, tables: Sequence[Comparison]) -> dict[str, Any]:
+    """The document that `compare --format json` prints. Intervals are [low, high] at 95%; null is not known. The arms
+    of all tables stand in one list, each with its own baseline."""
 
-    def arm(row: ArmResult) -> dict[str, Any]:
+    def arm(table: Comparison, row: ArmResult) -> dict[str, Any]:
         return {
             "arm": row.arm,
+            "baseline": table.baseline,
+            "unit": table.unit,
             "n": row.n,
             "loss": row.loss.mean if row.loss else None,
             "loss_ci": _interval(row.loss),
@@ -29,6 +32,8 @@ def to_json(suite: str, baseline: str, rows: Sequence[ArmResult]) -> dict[str, A
             "pairs": row.delta.n if row.delta else 0,
             "bpb": row.bits_per_byte,
             "ppl": row.perplexity,
+            "accuracy": row.accuracy,
+            "mfu": row.mfu,
             "tokens_per_second_ratio": row.throughput_ratio,
             "saved_bytes_ratio": row.saved_bytes_ratio,
             "params": row.parameters,
@@ -40,7 +45,8 @@ def to_json(suite: str, baseline: str, rows: Sequence[ArmResult]) -> dict[str, A
             "runs": {str(seed): run for seed, run in row.runs.items()},
         }
 
-    return {"suite": suite, "baseline": baseline, "arms": [arm(row) for row in rows]}
+    arms = [arm(table, row) for table in tables for row in table.rows]
+    return {"suite": suite, "baseline": tables[0].baseline if tables else None, "arms": arms}
 
 
 def _interval(estimate: Estimate | None) -> list[float] | None:
@@ -50,6 +56,17 @@ def _interval(estimate: Estimate | None) -> list[float] | None:
 def _columns(rows: Sequence[ArmResult]) -> list[tuple[str, Callable[[ArmResult], str]]]:
     tasks = list(dict.fromkeys(name for row in rows for name in row.scores if _shown(name)))
     papers = list(rows[0].reported) if rows else []
+    optional: list[tuple[str, Callable[[ArmResult], float | None], str]] = [
+        ("bits/byte", lambda row: row.bits_per_byte, ".4f"),
+        ("ppl", lambda row: row.perplexity, ".2f"),
+        ("accuracy", lambda row: row.accuracy, ".4f"),
+        ("MFU", lambda row: row.mfu, ".3f"),
+    ]
+    shown = [
+        (title, lambda row, value=value, form=form: _number(value(row), form))
+        for title, value, form in optional
+        if any(value(row) is not None for row in rows)
+    ]
     return [
         ("arm", lambda row: row.arm),
         ("seeds", lambda row: f"{row.n}/{row.n + len(row.missing)}" if row.missing else str(row.n)),
@@ -57,8 +74,7 @@ def _columns(rows: Sequence[ArmResult]) -> list[tuple[str, Callable[[ArmResult],
         ("loss", lambda row: _plus_minus(row.loss)),
         ("Δ loss", lambda row: _plus_minus(row.delta, sign=True)),
         ("p", lambda row: MISSING if row.delta is None or row.delta.p is None else f"{row.delta.p:.2g}"),
-        ("bits/byte", lambda row: _number(row.bits_per_byte, ".4f")),
-        ("ppl", lambda row: _number(row.perplexity, ".2f")),
+        *shown,
         ("tokens/s ×", lambda row: _number(row.throughput_ratio, ".2f")),
         ("saved bytes ×", lambda row: _number(row.saved_bytes_ratio, ".2f")),
         *((f"paper Δ {title}", lambda row, title=title: _number(row.reported[title], "+.4g")) for title in papers),
@@ -67,8 +83,8 @@ def _columns(rows: Sequence[ArmResult]) -> list[tuple[str, Callable[[ArmResult],
 
 
 def _shown(score: str) -> bool:
-    """The table has one column a task: the accuracy, or byte perplexity; the rest is in the JSON."""
-    return score.endswith(("/acc", "/byte_perplexity"))
+    """The table has one column a task: the accuracy, byte perplexity or error; the rest is in the JSON."""
+    return score.endswith(("/acc", "/byte_perplexity", "/mse"))
 
 
 def _number(value: float | None, form: str) -> str:
@@ -84,10 +100,11 @@ def _plus_minus(estimate: Estimate | None, sign: bool = False) -> str:
     return f"{mean} ± {(estimate.interval[1] - estimate.interval[0]) / 2:.4f}"
 
 
-def notes(baseline: str, rows: Sequence[ArmResult]) -> list[str]:
+def notes(table: Comparison) -> list[str]:
     """What the numbers mean, and every seed that is not in them."""
+    baseline, rows = table.baseline, table.rows
     lines = [
-        "loss: held-out nats per token, mean over seeds; ± is half the 95% t interval over seeds. Δ loss: paired with "
+        f"loss: held-out {table.unit}, mean over seeds; ± is half the 95% t interval over seeds. Δ loss: paired with "
         f"'{baseline}' seed by seed (same batches, validation windows and, unless named below, shared initial "
         "weights); p two-sided, paired t, not corrected for the number of arms.",
         "tokens/s ×: ratio to the baseline of the speeds measured in the cells as they ran, not interleaved; saved "
@@ -116,9 +133,16 @@ def notes(baseline: str, rows: Sequence[ArmResult]) -> list[str]:
     return lines
 
 
-def to_markdown(baseline: str, rows: Sequence[ArmResult]) -> str:
-    columns = _columns(rows)
-    cells = [[title for title, _ in columns], *([value(row) for _, value in columns] for row in rows)]
+def to_markdown(tables: Sequence[Comparison]) -> str:
+    """Every table with its notes; where there are several, under its baseline's name."""
+    if len(tables) == 1:
+        return _markdown(tables[0])
+    return "\n\n".join(f"### Against {table.baseline}\n\n{_markdown(table)}" for table in tables)
+
+
+def _markdown(table: Comparison) -> str:
+    columns = _columns(table.rows)
+    cells = [[title for title, _ in columns], *([value(row) for _, value in columns] for row in table.rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
 
     def line(texts: list[str]) -> str:
@@ -131,14 +155,14 @@ def to_markdown(baseline: str, rows: Sequence[ArmResult]) -> str:
     rule = (
         "|" + "|".join("-" * (width + 2) if i == 0 else "-" * (width + 1) + ":" for i, width in enumerate(widths)) + "|"
     )
-    return "\n".join([line(cells[0]), rule, *(line(row) for row in cells[1:]), "", *notes(baseline, rows)])
+    return "\n".join([line(cells[0]), rule, *(line(row) for row in cells[1:]), "", *notes(table)])
 
 
-def to_csv(suite: str, baseline: str, rows: Sequence[ArmResult]) -> str:
+def to_csv(suite: str, tables: Sequence[Comparison]) -> str:
     """One line an arm, the JSON's keys as columns, intervals and scores spread over columns of their own."""
     flat = []
-    for arm in to_json(suite, baseline, rows)["arms"]:
-        line: dict[str, Any] = {"suite": suite, "baseline": baseline}
+    for arm in to_json(suite, tables)["arms"]:
+        line: dict[str, Any] = {"suite": suite, "baseline": arm["baseline"]}
         for key, value in arm.items():
             if key.endswith("_ci"):
                 line[f"{key}_low"], line[f"{key}_high"] = value or (None, None)
@@ -157,8 +181,9 @@ def to_csv(suite: str, baseline: str, rows: Sequence[ArmResult]) -> str:
     return text.getvalue().rstrip("\n")
 
 
-def verdict(baseline: str, rows: Sequence[ArmResult]) -> str:
+def verdict(table: Comparison) -> str:
     """The answer in a sentence: the arm with the lowest Δ whose interval excludes zero, and its price."""
+    baseline, rows = table.baseline, table.rows
     compared = [row for row in rows if row.delta is not None]
     if not compared:
         return f"Nothing can be compared with '{baseline}' yet."
@@ -167,8 +192,8 @@ def verdict(baseline: str, rows: Sequence[ArmResult]) -> str:
         best = min(compared, key=lambda row: row.delta.mean if row.delta else 0.0)
         assert best.delta is not None
         return (
-            f"No arm is better than '{baseline}' beyond doubt: the best, {best.arm}, is at {best.delta.mean:+.4f} nats "
-            f"per token over {best.delta.n} paired seed{'s' if best.delta.n > 1 else ''}, "
+            f"No arm is better than '{baseline}' beyond doubt: the best, {best.arm}, is at {best.delta.mean:+.4f} "
+            f"{table.unit} over {best.delta.n} paired seed{'s' if best.delta.n > 1 else ''}, "
             + ("with an interval that reaches zero." if best.delta.interval else "too few for an interval.")
         )
     best = min(resolved, key=lambda row: row.delta.mean if row.delta else 0.0)
@@ -179,14 +204,14 @@ def verdict(baseline: str, rows: Sequence[ArmResult]) -> str:
         f"; {len(resolved)} of {len(compared)} arms are below zero with their whole interval" if compared[1:] else ""
     )
     return (
-        f"{best.arm} has the lowest loss, {-best.delta.mean:.4f} nats per token below '{baseline}' (95% interval "
+        f"{best.arm} has the lowest loss, {-best.delta.mean:.4f} {table.unit} below '{baseline}' (95% interval "
         f"{-high:.4f} to {-low:.4f}, {best.delta.n} paired seeds), at {_number(best.throughput_ratio, '.2f')} times "
         f"its tokens per second and {_number(best.saved_bytes_ratio, '.2f')} times its saved activations{others}."
     )
 
 
-def render(form: str, suite: str, baseline: str, rows: Sequence[ArmResult]) -> str:
+def render(form: str, suite: str, tables: Sequence[Comparison]) -> str:
     """`form` is md, csv or json."""
     if form == "json":
-        return json.dumps(to_json(suite, baseline, rows), indent=2)
-    return to_csv(suite, baseline, rows) if form == "csv" else to_markdown(baseline, rows)
+        return json.dumps(to_json(suite, tables), indent=2)
+    return to_csv(suite, tables) if form == "csv" else to_markdown(tables)

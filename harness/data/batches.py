@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +11,10 @@ from numpy.typing import NDArray
 from harness.data.tokenizers import Tokens
 from harness.errors import UsageError
 
-Batch = NDArray[np.int64]
-"""(B, T+1): inputs are [:, :-1], targets [:, 1:]."""
+Batch = tuple[NDArray[Any], ...]
+"""Arrays with the examples along their first axis. Of text: token ids (B, T+1), inputs [:, :-1], targets [:, 1:]."""
+
+Windows = NDArray[np.int64]
 
 FIRST_DIGEST = hashlib.sha256(b"").hexdigest()
 
@@ -31,7 +34,7 @@ class BatchSource:
         self.windows = (len(tokens) - context) // context
         self._epoch: tuple[int, int, NDArray[np.int64]] | None = None
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int) -> Windows:
         """(B, T+1) token ids for `step` = 0, 1, ..."""
         first = step * self.batch_size
         starts = [self._start(*divmod(first + row, self.windows)) for row in range(self.batch_size)]
@@ -47,10 +50,10 @@ class BatchSource:
 
 def chain_digest(previous: str, batch: Batch) -> str:
     """Digest of all batches up to this one; a chain, because a checkpoint has to carry it."""
-    return hashlib.sha256(previous.encode() + batch.tobytes()).hexdigest()
+    return hashlib.sha256(previous.encode() + b"".join(array.tobytes() for array in batch)).hexdigest()
 
 
-def validation_windows(tokens: Tokens, *, count: int, context: int) -> Batch:
+def validation_windows(tokens: Tokens, *, count: int, context: int) -> Windows:
     """(count or fewer, T+1): windows spread evenly over the held-out stream; always the same ones."""
     available = (len(tokens) - 1) // context
     if not available:

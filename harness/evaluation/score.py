@@ -6,16 +6,19 @@ import logging
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from harness.data.corpora import Corpus
+from harness.data.images import ImageSet
+from harness.data.load import Data
 from harness.data.tokenizers import TOKENIZERS
 from harness.evaluation.settings import EvaluationSettings
 from harness.evaluation.tasks import Row, task_config, task_rows
-from harness.models.decoder import Decoder
+from harness.models.network import Network
+from harness.models.settings import DecoderSettings, ViTSettings
 
 
 class _Rows:
@@ -30,8 +33,18 @@ class _Rows:
         return {"test": Dataset.from_list(self.rows)}
 
 
-def score(model: Decoder, tokenizer: str, corpus: Corpus, settings: EvaluationSettings) -> dict[str, float]:
-    """`eval/<task>/<metric>` and `eval/<task>/documents` for every task. Raises UsageError for a corpus too small."""
+def score(
+    model: Network, tokenizer: str, data: Data, settings: EvaluationSettings, picture: Path | None = None
+) -> dict[str, float]:
+    """`eval/<task>/<metric>` and `eval/<task>/documents` for every task: lm-eval's of text, or those of the model's
+    kind for images, with samples of a denoiser in `picture`. Raises UsageError for a corpus too small."""
+    if isinstance(data, ImageSet):
+        from harness.evaluation.images import score_classifier, score_denoiser
+
+        if isinstance(model.settings, ViTSettings):
+            return score_classifier(model, data)
+        return score_denoiser(model, data, settings, picture)
+    assert isinstance(model.settings, DecoderSettings)
     if not settings.tasks:  # a machine without lm-eval can still train
         return {}
     from harness.evaluation.lm import HarnessLM
@@ -41,7 +54,7 @@ def score(model: Decoder, tokenizer: str, corpus: Corpus, settings: EvaluationSe
     scores: dict[str, float] = {}
     with _random_state_kept():
         for name in settings.tasks:
-            rows = task_rows(name, corpus, settings.limit)
+            rows = task_rows(name, data, settings.limit)
             try:
                 results = _evaluate(lm, name, rows)
             except OverflowError:

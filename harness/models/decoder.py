@@ -7,13 +7,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.connections.settings import ConnectionSettings
-from harness.models.layers import Attention, FeedForward, RotaryPositions
+from harness.models import moe
+from harness.models.layers import Attention, Branch, FeedForward, RotaryPositions, make_norm
+from harness.models.moe import MixtureOfExperts
 from harness.models.network import Network
 from harness.models.settings import DecoderSettings
 
 
 class Decoder(Network):
-    """Token ids (B, T) to logits (B, T, V); T at most `settings.context`."""
+    """Token ids (B, T) to logits (B, T, V); T at most `settings.context`.
+
+    `boundary` is the token that every document begins with; without a document mask nothing asks for it. Raises
+    ValueError where there is a document mask and no boundary.
+    """
 
     settings: DecoderSettings
 
@@ -23,25 +29,70 @@ class Decoder(Network):
         connection: ConnectionSettings,
         vocabulary: int,
         *,
+        boundary: int | None = None,
         backbone_seed: int = 0,
         connection_seed: int = 0,
     ):
         super().__init__(settings)
+        if settings.document_mask and boundary is None:
+            raise ValueError("document_mask: no token stands between documents; give `boundary`")
         self.vocabulary = vocabulary
+        self.boundary = boundary if settings.document_mask else None
         self.embedding = nn.Embedding(vocabulary, settings.width)
         rotary = RotaryPositions(settings.head_width, settings.context, settings.rope_theta)
         self.branches = nn.ModuleList()
         for _ in range(settings.layers):
-            self.branches.extend([Attention(settings, rotary), FeedForward(settings)])
-        self.norm = nn.RMSNorm(settings.width, eps=settings.norm_eps)
+            second: Branch = MixtureOfExperts(settings) if settings.experts else FeedForward(settings)
+            self.branches.extend([Attention(settings, rotary), second])
+        self.norm = make_norm(settings)
+        if not settings.tied:
+            self.unembedding = nn.Linear(settings.width, vocabulary, bias=False)
         self._complete(connection, backbone_seed, connection_seed)
 
     def hidden(self, tokens_BT: Tensor) -> Tensor:
         """(B, T, D): the state before the final norm."""
-        return self.wired(self.embedding(tokens_BT))
+        x_BTD = self.embedding(tokens_BT)
+        if self.boundary is None:
+            return self.wired(x_BTD)
+        return self.wired(x_BTD, mask=document_mask(tokens_BT == self.boundary))
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
-        return F.linear(self.norm(self.hidden(tokens_BT)), self.embedding.weight)
+        output = self.embedding if self.settings.tied else self.unembedding
+        return F.linear(self.norm(self.hidden(tokens_BT)), output.weight)
+
+    def auxiliary_losses(self) -> dict[str, Tensor]:
+        """Weighted means over layers of the losses of the last forward pass, which must have been in training mode.
+        They are handed out once: kept, they would keep the pass's graph."""
+        losses = [module.losses for module in self._mixtures()]
+        for module in self._mixtures():
+            module.losses = None
+        if not losses or None in losses:
+            return {}
+        balance, z = (torch.stack(terms).mean() for terms in zip(*losses, strict=True))
+        return {"balance": self.settings.balance_loss * balance, "router_z": self.settings.router_z_loss * z}
+
+    def readings(self) -> dict[str, float]:
+        """Of the experts, in training and evaluation alike (`moe.readings`)."""
+        return moe.readings(self._mixtures())
+
+    def reset_readings(self) -> None:
+        for module in self._mixtures():
+            module.reset()
+
+    def expert_loads(self) -> Tensor | None:
+        """(layers, E): the experts' shares of the choices since `reset_readings`. None without experts or tokens."""
+        return moe.expert_loads(self._mixtures())
+
+    def _mixtures(self) -> list[MixtureOfExperts]:
+        return [branch for branch in self.branches if isinstance(branch, MixtureOfExperts)]
+
+
+def document_mask(begins_BT: Tensor) -> Tensor:
+    """(B, 1, T, T), boolean: whether a token (third axis) sees another (fourth), which is to be in its own document
+    and not later. `begins_BT` says where documents begin; what is before the first is a document too."""
+    document_BT = begins_BT.cumsum(dim=-1)
+    same_BTT = document_BT.unsqueeze(-1) == document_BT.unsqueeze(-2)
+    return same_BTT.tril().unsqueeze(1)
 
 
 def token_losses(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
-"""The two branches of a block, each with its own pre-norm inside. Axes: B batch, T time, D width, H heads.
+"""The branches of a decoder's block, each with its own norm inside. Axes: B batch, T time, D width, H heads,
+W width of a head.
 
 A branch is `transform(norm(x))`. Connections that put the norm elsewhere use the two by name; those that feed query,
 key and value separately call a branch whose `inputs` is 3 with three tensors (`connections.base`).
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,6 +17,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.models.settings import DecoderSettings
+
+
+def make_norm(settings: DecoderSettings) -> nn.Module:
+    """The norm of a branch or of the output, (..., D) to (..., D): RMSNorm, or LayerNorm with weight and bias, or
+    without both."""
+    if settings.norm_type == "rms_norm":
+        return nn.RMSNorm(settings.width, eps=settings.norm_eps)
+    affine = settings.norm_type == "layer_norm"
+    return nn.LayerNorm(settings.width, eps=settings.norm_eps, elementwise_affine=affine)
 
 
 class RotaryPositions(nn.Module):
@@ -48,8 +59,8 @@ class Branch(nn.Module, ABC):
         self.norm = norm
 
     @abstractmethod
-    def transform(self, x_BTD: Tensor, *more_BTD: Tensor) -> Tensor:
-        """The sub-layer without its norm."""
+    def transform(self, x_BTD: Tensor, *more_BTD: Any, **given: Any) -> Tensor:
+        """The sub-layer without the norm of its inputs; `given` is what one forward pass has for all branches."""
 
     def forward(self, x_BTD: Tensor, *more_BTD: Tensor) -> Tensor:
         return self.transform(self.norm(x_BTD), *(self.norm(other) for other in more_BTD))
@@ -64,47 +75,73 @@ class Given:
 
     def __init__(self, branch: Branch, given: dict[str, Any]):
         self.inputs, self.norm = branch.inputs, branch.norm
-        self.transform = functools.partial(branch.transform, **given)
+        self.transform: Callable[..., Tensor] = functools.partial(branch.transform, **given)
 
     def __call__(self, x_BTD: Tensor, *more_BTD: Tensor) -> Tensor:
         return self.transform(self.norm(x_BTD), *(self.norm(other) for other in more_BTD))
 
 
-class Attention(Branch):
-    """Causal self-attention of the normed input, with dropout on its output."""
+class DecoderBranch(Branch):
+    """Where a decoder's branch has its norm: before everything, or after everything but dropout (the reordered norm of
+    OLMo-2, arXiv 2501.00656). In the second case the transform ends with it and `norm` does nothing."""
+
+    def __init__(self, settings: DecoderSettings):
+        after = settings.norm_position == "after"
+        super().__init__(nn.Identity() if after else make_norm(settings))
+        self.out_norm = make_norm(settings) if after else nn.Identity()
+        self.dropout = nn.Dropout(settings.dropout)
+
+    def finish(self, out_BTD: Tensor) -> Tensor:
+        """What the transform does last; in the dtype of `out_BTD`, although norms may answer in fp32 under autocast."""
+        return self.dropout(self.out_norm(out_BTD).to(out_BTD.dtype))
+
+
+class Attention(DecoderBranch):
+    """Causal self-attention, with dropout on its output.
+
+    Neighbouring heads of queries share one of keys and values where there are fewer of these (grouped-query attention,
+    arXiv 2305.13245). Queries and keys are normed, if at all, over all their heads together and before positions turn
+    them (arXiv 2501.00656, 2409.02060). With separate inputs each goes through its own part of `qkv`.
+    """
 
     inputs = 3
 
     def __init__(self, settings: DecoderSettings, rotary: RotaryPositions):
-        super().__init__(nn.RMSNorm(settings.width, eps=settings.norm_eps))
-        self.heads = settings.heads
-        self.qkv = nn.Linear(settings.width, 3 * settings.width, bias=False)
-        self.out = nn.Linear(settings.width, settings.width, bias=False)
-        self.dropout = nn.Dropout(settings.dropout)
+        super().__init__(settings)
+        width, keys = settings.width, settings.key_heads * settings.head_width
+        self.head_width, self.sizes = settings.head_width, (width, keys, keys)
+        self.qkv = nn.Linear(width, sum(self.sizes), bias=False)
+        self.q_norm = nn.RMSNorm(width, eps=settings.norm_eps) if settings.qk_norm else nn.Identity()
+        self.k_norm = nn.RMSNorm(keys, eps=settings.norm_eps) if settings.qk_norm else nn.Identity()
+        self.out = nn.Linear(width, width, bias=False)
         self.rotary = rotary
 
-    def transform(self, x_BTD: Tensor, key_BTD: Tensor | None = None, value_BTD: Tensor | None = None) -> Tensor:
-        if key_BTD is None or value_BTD is None:
-            qkv = self.qkv(x_BTD).unflatten(-1, (3, self.heads, -1))
-            q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each B, H, T, D/H
+    def transform(self, x_BTD: Tensor, *more_BTD: Tensor, mask: Tensor | None = None) -> Tensor:
+        """`mask`, boolean and (B, 1, T, T) with the queries' axis first, says what is seen; by default all that is not
+        later. Raises ValueError for two inputs."""
+        if more_BTD:
+            parts = zip((x_BTD, *more_BTD), self.qkv.weight.split(self.sizes), strict=True)
+            q, k, v = (F.linear(x, weight) for x, weight in parts)
         else:
-            q, k, v = (
-                F.linear(x, weight).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-                for x, weight in zip((x_BTD, key_BTD, value_BTD), self.qkv.weight.chunk(3), strict=True)
-            )
-        mixed = F.scaled_dot_product_attention(self.rotary(q), self.rotary(k), v, is_causal=True)
-        return self.dropout(self.out(mixed.transpose(1, 2).flatten(-2)))
+            q, k, v = self.qkv(x_BTD).split(self.sizes, dim=-1)
+        q, k = self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype)
+        q, k, v = (x.unflatten(-1, (-1, self.head_width)).transpose(1, 2) for x in (q, k, v))
+        grouped = self.sizes[0] != self.sizes[1]
+        mixed = F.scaled_dot_product_attention(
+            self.rotary(q), self.rotary(k), v, attn_mask=mask, is_causal=mask is None, enable_gqa=grouped
+        )
+        return self.finish(self.out(mixed.transpose(1, 2).flatten(-2)))
 
 
-class FeedForward(Branch):
-    """SwiGLU (arXiv 2002.05202) of the normed input, with dropout on its output."""
+class FeedForward(DecoderBranch):
+    """SwiGLU (arXiv 2002.05202), with dropout on its output."""
 
     def __init__(self, settings: DecoderSettings):
-        super().__init__(nn.RMSNorm(settings.width, eps=settings.norm_eps))
+        super().__init__(settings)
         self.gate_up = nn.Linear(settings.width, 2 * settings.hidden, bias=False)
         self.out = nn.Linear(settings.hidden, settings.width, bias=False)
-        self.dropout = nn.Dropout(settings.dropout)
 
-    def transform(self, x_BTD: Tensor) -> Tensor:
+    def transform(self, x_BTD: Tensor, *, mask: Tensor | None = None) -> Tensor:
+        """Token by token: `mask` is attention's."""
         gate, up = self.gate_up(x_BTD).chunk(2, dim=-1)
-        return self.dropout(self.out(F.silu(gate) * up))
+        return self.finish(self.out(F.silu(gate) * up))

@@ -1,10 +1,10 @@
-"""What all models are: branches in a list, wired by whatever `Connections` stack they are given, from separate seeds."""
+"""What all models are: branches in a list, wired by whatever `Connections` stack they are given."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from harness import connections
 from harness.connections.base import Connections
 from harness.connections.settings import ConnectionSettings
+from harness.models.layers import Branch
 from harness.models.settings import ModelSettings
 
 
@@ -59,15 +60,19 @@ class Network(nn.Module):
         """(B, T, D) through all branches; `given` goes to every branch's transform (a mask, a condition)."""
         if torch.is_autocast_enabled(x_BTD.device.type):  # autocast leaves embeddings in fp32; the stream is to be bf16
             x_BTD = x_BTD.to(torch.get_autocast_dtype(x_BTD.device.type))
-        return self.connections(x_BTD, [branch.given(**given) for branch in self.branches] if given else self.branches)
+        branches = [cast(Branch, branch).given(**given) for branch in self.branches] if given else list(self.branches)
+        return self.connections(x_BTD, branches)
 
     def auxiliary_losses(self) -> dict[str, Tensor]:
         """Terms of the training loss besides the objective's, weighted, by name, of the last forward pass."""
         return {}
 
     def readings(self) -> dict[str, float]:
-        """What the model has to report of its training since the last time it was asked, by name (expert loads)."""
+        """What the model has to report of its forward passes since `reset_readings`, by name (expert loads)."""
         return {}
+
+    def reset_readings(self) -> None:
+        """Begin `readings` anew."""
 
     def decays(self, name: str) -> bool:
         """Whether weight decay applies to the parameter `name`. A connection's parameters are its type's business; of

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import __version__
 from harness.errors import InconclusiveError
-from harness.run.celldir import read_json, write_json
+from harness.run.celldir import SAMPLES, read_json, write_json
 from harness.run.layout import Layout
 from harness.run.recording import catch_up
 from harness.suite.cells import Cell, digest
@@ -16,7 +16,7 @@ from harness.suite.schema import Suite
 from harness.tracking import Tracker
 
 if TYPE_CHECKING:
-    from harness.compare.results import ArmResult
+    from harness.compare.results import Comparison
 
 
 def answer(layout: Layout, suite: Suite, cells: Sequence[Cell], partial: bool, news: bool) -> str:
@@ -25,7 +25,8 @@ def answer(layout: Layout, suite: Suite, cells: Sequence[Cell], partial: bool, n
     Without `news` the text of the last time stands, if it was made from the same cells and tracker: importing MLflow
     to say the same again takes longer than everything else.
     """
-    name, baseline, reported = suite.name, suite.baseline, suite.reported_values()
+    name, reported = suite.name, suite.reported_values()
+    baselines = {arm: suite.baseline_of(arm) for arm in suite.arms}
     tracker, folder = layout.tracker(), layout.suite(name, partial)
     made = []
     for cell in cells:
@@ -33,19 +34,23 @@ def answer(layout: Layout, suite: Suite, cells: Sequence[Cell], partial: bool, n
         # The state too: another runner may have finished what was missing the last time.
         state = [directory.status().get("born"), directory.state(cell.evaluation)]
         made.append([cell.arm, cell.seed, cell.identity, cell.evaluation, *state])
-    key = digest([__version__, str(layout.root), tracker.uri, baseline, reported, made])
+    key = digest([__version__, str(layout.root), tracker.uri, baselines, reported, made])
     saved = read_json(folder / "answer.json")
     if not news and saved and saved["key"] == key and all(Path(file).exists() for file in saved["files"]):
         return str(saved["text"])
 
     from harness.compare.table import to_markdown, verdict
 
-    rows = compare_cells(layout, tracker, suite, baseline, cells)
-    files = write_answer(tracker, name, baseline, rows, folder)
+    tables = compare_cells(layout, tracker, suite, cells)
+    files = write_answer(tracker, name, tables, folder)
+    samples = [path for cell in cells if (path := layout.cell(cell).path / SAMPLES).exists()]
     text = "\n".join(
         [
-            to_markdown(baseline, rows),
-            f"\n{verdict(baseline, rows)}\n",
+            to_markdown(tables),
+            "",
+            *(verdict(table) for table in tables),
+            "",
+            *([f"samples of every denoiser, such as {samples[0]}"] if samples else []),
             f"tables and curves: {', '.join(str(file) for file in files)}",
             f"every run with its curves: mlflow ui --backend-store-uri {tracker.uri}",
             f"   then http://127.0.0.1:5000{tracker.experiment_url_path(name)}",
@@ -56,9 +61,10 @@ def answer(layout: Layout, suite: Suite, cells: Sequence[Cell], partial: bool, n
 
 
 def compare_cells(
-    layout: Layout, tracker: Tracker, suite: Suite, baseline: str, cells: Sequence[Cell]
-) -> list[ArmResult]:
-    """Rows of the table. Raises InconclusiveError where the record cannot be read or has no finished cell."""
+    layout: Layout, tracker: Tracker, suite: Suite, cells: Sequence[Cell], baseline: str | None = None
+) -> list[Comparison]:
+    """The suite's tables. `baseline` takes the place of the baseline of its own table. Raises InconclusiveError where
+    the record cannot be read or has no finished cell."""
     name = suite.name
     if not layout.root.exists() and tracker.uri.startswith("sqlite:"):
         raise InconclusiveError(f"no cell of '{name}' is finished: there is no results folder {layout.root}")
@@ -68,35 +74,40 @@ def compare_cells(
     except Exception as error:  # whatever MLflow, its database or its server raises
         reason = str(error).strip().splitlines()[0][:300] if str(error) else type(error).__name__
         raise InconclusiveError(f"the record in MLflow at {tracker.uri} cannot be read: {reason}") from error
-    from harness.compare.results import Wanted, arm_results
+    from harness.compare.results import Wanted, comparisons
 
     wanted = [Wanted(cell.arm, cell.seed, cell.identity, cell.evaluation) for cell in cells]
-    rows = arm_results(wanted, records, baseline, suite.reported_values())
-    if not any(row.n for row in rows):
+    baselines = {arm: suite.baseline_of(arm) for arm in suite.arms}
+    if baseline is not None:
+        replaced = baselines[baseline]
+        baselines = {arm: baseline if own == replaced else own for arm, own in baselines.items()}
+    units = {name: arm.model.UNIT for name, arm in suite.arms.items()}
+    tables = comparisons(wanted, records, baselines, units, suite.reported_values())
+    if not any(row.n for table in tables for row in table.rows):
         raise InconclusiveError(f"no cell of '{name}' is finished; see: harness status")
-    return rows
+    return tables
 
 
 def _runs(document: dict[str, Any]) -> dict[str, Any]:
     return {arm["arm"]: arm["runs"] for arm in document["arms"]}
 
 
-def write_answer(tracker: Tracker, suite: str, baseline: str, rows: Sequence[ArmResult], folder: Path) -> list[Path]:
+def write_answer(tracker: Tracker, suite: str, tables: Sequence[Comparison], folder: Path) -> list[Path]:
     """The table in every form, and the curves, into `folder`; returns the files. A picture of the same runs stays:
     drawing takes longer than all the rest."""
     from harness.compare.table import render, to_json
 
-    document = to_json(suite, baseline, rows)
+    document = to_json(suite, tables)
     shown = folder / "table.json"
     same = shown.exists() and _runs(read_json(shown)) == _runs(document)
     files = []
     for form in ("md", "csv", "json"):
         path = folder / f"table.{form}"
-        path.write_text(render(form, suite, baseline, rows) + "\n", encoding="utf-8")
+        path.write_text(render(form, suite, tables) + "\n", encoding="utf-8")
         files.append(path)
     picture = folder / "loss.png"
     if not same or not picture.exists():
         from harness.compare.plots import loss_curves, plot_curves
 
-        plot_curves(loss_curves(tracker, rows), baseline, suite, picture)
+        plot_curves([(table, loss_curves(tracker, table.rows)) for table in tables], suite, picture)
     return [*files, picture]

@@ -16,12 +16,12 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from harness.connections.settings import AnyConnection
-from harness.data.corpora import Corpus, load_corpus
+from harness.data.load import Data, inputs_of, load_data
 from harness.data.settings import DataSettings
 from harness.errors import FAILED, INTERRUPTED, OK, DivergedError, HarnessError
 from harness.evaluation.settings import EvaluationSettings
-from harness.models.settings import DecoderSettings
-from harness.run.celldir import CellDir, failure_tail, write_json
+from harness.models.settings import AnyModel
+from harness.run.celldir import SAMPLES, CellDir, failure_tail, write_json
 from harness.run.environment import environment, torch_environment
 from harness.training.settings import CHECKPOINT, TrainSettings
 
@@ -74,13 +74,13 @@ def run_cell(
     from harness.training.fit import StoppedError
 
     try:
-        corpus = _corpus(config, relative_to)
+        data = _data(config, relative_to)
         if cell.result() is None:
-            _train(config, corpus, cell, stop)
+            _train(config, data, cell, stop)
         if stop.is_set():
             raise StoppedError(-1)
         if cell.scores(evaluation) is None:
-            _score(config, evaluation, corpus, cell)
+            _score(config, evaluation, data, cell)
     except StoppedError:
         cell.update_status(state="stopped", ended=time.time())
         return INTERRUPTED
@@ -114,36 +114,41 @@ def describe(error: BaseException, cell: CellDir) -> dict[str, Any]:
     }
 
 
-def _corpus(config: dict[str, Any], relative_to: Path | None) -> Corpus:
-    data = {key: value for key, value in config["data"].items() if key != "digest"}
-    corpus = load_corpus(DataSettings.model_validate(data), relative_to)
-    if corpus.digest != config["data"]["digest"]:
-        raise HarnessError("the corpus changed between planning and running; run again")
-    return corpus
+def _data(config: dict[str, Any], relative_to: Path | None) -> Data:
+    data = load_data(_data_settings(config), relative_to)
+    if data.digest != config["data"]["digest"]:
+        raise HarnessError("the data changed between planning and running; run again")
+    return data
 
 
-def _recipe(config: dict[str, Any]) -> Any:
+def _data_settings(config: dict[str, Any]) -> DataSettings:
+    return DataSettings.model_validate({key: value for key, value in config["data"].items() if key != "digest"})
+
+
+def _recipe(config: dict[str, Any], data: Data) -> Any:
     from harness.training.recipe import Recipe
 
+    settings = _data_settings(config)
     return Recipe(
         connection=TypeAdapter(AnyConnection).validate_python(config["connection"]),
-        model=DecoderSettings.model_validate(config["model"]),
+        model=TypeAdapter(AnyModel).validate_python(config["model"]),
         train=TrainSettings.model_validate(config["train"]),
-        tokenizer=config["data"]["tokenizer"],
+        inputs=inputs_of(settings, data),
+        data=settings,
         streams=config["streams"],
     )
 
 
-def _train(config: dict[str, Any], corpus: Corpus, cell: CellDir, stop: threading.Event) -> None:
+def _train(config: dict[str, Any], data: Data, cell: CellDir, stop: threading.Event) -> None:
     import torch
 
     from harness.training.fit import fit
 
     write_json(cell.path / "config.json", config)
-    recipe = _recipe(config)
+    recipe = _recipe(config, data)
     torch.set_num_threads(recipe.train.threads)
     write_json(cell.path / "environment.json", {**environment(), **torch_environment()})
-    fitted = fit(recipe, corpus, cell.journal, cell.path, stop.is_set)
+    fitted = fit(recipe, data, cell.journal, cell.path, stop.is_set)
     costs = {name: value for name, value in fitted.metrics.items() if name.startswith("cost/")}
     cell.journal.write("summary", recipe.train.steps, costs)  # the rest is in the curve's last lines
     cell.journal.sync()
@@ -154,13 +159,13 @@ def _train(config: dict[str, Any], corpus: Corpus, cell: CellDir, stop: threadin
     (cell.path / CHECKPOINT).unlink(missing_ok=True)
 
 
-def _score(config: dict[str, Any], evaluation: str, corpus: Corpus, cell: CellDir) -> None:
+def _score(config: dict[str, Any], evaluation: str, data: Data, cell: CellDir) -> None:
     import torch
 
     from harness.evaluation.score import score
     from harness.training.recipe import build_model
 
-    recipe = _recipe(config)
+    recipe = _recipe(config, data)
     torch.set_num_threads(recipe.train.threads)
     model = build_model(recipe)
     model.load_state_dict(torch.load(cell.weights, map_location="cpu", weights_only=True))
@@ -168,7 +173,7 @@ def _score(config: dict[str, Any], evaluation: str, corpus: Corpus, cell: CellDi
         model = model.to("cuda")
     settings = EvaluationSettings.model_validate(config["evaluation"])
     began = time.perf_counter()
-    metrics = score(model.eval(), config["data"]["tokenizer"], corpus, settings)
+    metrics = score(model.eval(), config["data"]["tokenizer"], data, settings, cell.path / SAMPLES)
     metrics["cost/score_seconds"] = time.perf_counter() - began
     cell.journal.write("scores", recipe.train.steps, metrics, evaluation=evaluation)
     cell.journal.sync()

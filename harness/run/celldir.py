@@ -8,6 +8,7 @@ checkpoint.ckpt    until the training is finished; then weights.pt stays
 result.json        last numbers and digests of the training
 scores-<key>.json  scores under one evaluation setting
 stdout.log         what the worker printed
+samples.png        what a denoiser draws
 lease              locked by the process that works on the cell
 """
 
@@ -25,6 +26,8 @@ from typing import Any, BinaryIO, Literal
 from harness.errors import UsageError
 
 State = Literal["todo", "running", "stopped", "failed", "done"]
+
+SAMPLES = "samples.png"
 
 
 def write_json(path: Path, value: Any) -> None:

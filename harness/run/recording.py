@@ -8,10 +8,13 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from harness.run.celldir import read_json
+from harness.run.celldir import SAMPLES, read_json
 from harness.run.layout import Layout
 from harness.suite.cells import Cell, by_identity
 from harness.tracking import TAG_BORN, TAG_STATE, Entry, Tracker
+
+ARTIFACTS = ("config.json", "environment.json", "stdout.log", SAMPLES)
+"""Files of a cell's directory that the record keeps a copy of, where they are."""
 
 
 def entry(layout: Layout, suite: str, cell: Cell) -> Entry:
@@ -41,7 +44,7 @@ def entry(layout: Layout, suite: str, cell: Cell) -> Entry:
         born=str(status.get("born", "")),
         tags=tags,
         params=params,
-        artifacts=tuple(directory.path / name for name in ("config.json", "environment.json", "stdout.log")),
+        artifacts=tuple(directory.path / name for name in ARTIFACTS),
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from harness.data.corpora import Corpus
+from harness.data.load import Data
 from harness.evaluation.settings import TASKS_VERSION
 from harness.suite.schema import Arm, SeedStreams, Suite
 from harness.training.settings import TrainSettings
@@ -53,31 +53,31 @@ def _derived(stream: str, seed: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{stream}/{seed}".encode()).digest()[:8]) >> 1  # 63 bits, as torch takes
 
 
-def cells(suite: Suite, corpus: Corpus) -> list[Cell]:
+def cells(suite: Suite, data: Data) -> list[Cell]:
     """All cells, seed by seed, so that the first seeds of every arm are there early."""
-    return [_cell(suite, name, arm, seed, corpus) for seed in suite.seeds for name, arm in suite.arms.items()]
+    return [_cell(suite, name, arm, seed, data) for seed in suite.seeds for name, arm in suite.arms.items()]
 
 
-def _cell(suite: Suite, name: str, arm: Arm, seed: int, corpus: Corpus) -> Cell:
-    data = suite.data.model_dump(mode="json")
+def _cell(suite: Suite, name: str, arm: Arm, seed: int, data: Data) -> Cell:
     config = {
         "connection": arm.connection.model_dump(mode="json"),
         "model": arm.model.model_dump(mode="json"),
         "train": arm.train.model_dump(mode="json"),
-        "data": {**data, "digest": corpus.digest},
+        "data": {**suite.data.model_dump(mode="json"), "digest": data.digest},
         "evaluation": suite.evaluation.model_dump(mode="json"),
         "streams": stream_seeds(seed, suite.streams),
     }
+    # Paths do not matter and the share held out shows in the digest.
+    used = {"tokenizer"} if suite.data.kind == "text" else {"augment"}
     identity = {
         "version": IDENTITY_VERSION,
         "connection": config["connection"],
         "model": config["model"],
         "train": {key: value for key, value in config["train"].items() if key not in TrainSettings.NOT_IDENTITY},
-        # Paths do not matter and the share held out shows in the digest.
-        "data": {"digest": corpus.digest, "tokenizer": suite.data.tokenizer},
+        "data": {"digest": data.digest, **suite.data.model_dump(mode="json", include=used)},
         "streams": config["streams"],
     }
-    evaluation = {"version": TASKS_VERSION, **config["evaluation"]}
+    evaluation = {"version": TASKS_VERSION, **suite.evaluation.identity(suite.data.kind)}
     return Cell(
         arm=name,
         seed=seed,

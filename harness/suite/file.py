@@ -11,8 +11,11 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from harness.connections.settings import AnyConnection, ConnectionSettings, connection_type, connection_types
+from harness.data.inputs import Inputs
+from harness.data.settings import IMAGES
 from harness.errors import UsageError, nearest
 from harness.models.presets import SCALES
+from harness.models.settings import MODELS, AnyModel, ModelSettings
 from harness.suite.schema import Suite
 from harness.suite.yaml_lines import KeyPath, dotted, load, parse_value
 
@@ -94,18 +97,12 @@ class SuiteFile:
         for section in (*SECTIONS, "arms", "grid"):
             if raw.get(section) is not None and not isinstance(raw[section], dict):
                 raise self.error((section,), "must be a mapping of keys")
-        preset: dict[str, Any] = {}
-        if raw.get("scale") is not None:
-            if not isinstance(raw["scale"], str) or raw["scale"] not in SCALES:
-                raise self.error(("scale",), f"unknown scale '{raw['scale']}'{nearest(raw['scale'], SCALES)}")
-            preset = SCALES[raw["scale"]]
-        shared = {section: {**preset.get(section, {}), **(raw.get(section) or {})} for section in SECTIONS}
         arms: dict[str, Any] = {}
         places: dict[str, KeyPath] = {}
         for name, arm in (raw.get("arms") or {}).items():
-            arms[str(name)] = self._complete(arm, shared, ("arms", name))
+            arms[str(name)] = self._complete(arm, ("arms", name))
             places[str(name)] = ("arms", name)
-        for name, arm in self._grid_arms(shared):
+        for name, arm in self._grid_arms():
             if name in arms:
                 raise self.error(("grid",), f"two arms are called '{name}'; exclude one of them")
             arms[name] = arm
@@ -114,19 +111,44 @@ class SuiteFile:
             raise self.error(("arms",), "a suite needs at least one arm, under 'arms' or 'grid'")
         self._check_names(arms, places)
         top = {key: value for key, value in raw.items() if key not in (*SECTIONS, "grid", "arms")}
+        data, evaluation = top.get("data"), top.get("evaluation")
+        if (
+            isinstance(data, dict)
+            and data.get("corpus") in IMAGES
+            and (evaluation is None or isinstance(evaluation, dict))
+        ):
+            top["evaluation"] = {"tasks": [], **(evaluation or {})}  # the default tasks are for text
         suite: Suite = self._validate(Suite, {**top, "arms": arms})
         self._check_sense(suite)
         return suite
 
-    def _complete(self, arm: Any, shared: dict[str, Any], place: KeyPath) -> Any:
+    def _complete(self, arm: Any, place: KeyPath) -> Any:
+        """The arm with all that it does not say itself: from its scale or the suite's, then the suite's sections."""
         if not isinstance(arm, dict):
             raise self.error(place, "an arm is a mapping with a connection")
         for section in SECTIONS:
             if arm.get(section) is not None and not isinstance(arm[section], dict):
                 raise self.error((*place, section), "must be a mapping of keys")
-        return {**arm, **{section: {**shared[section], **(arm.get(section) or {})} for section in SECTIONS}}
+        preset = self._preset((*place, "scale") if arm.get("scale") is not None else ("scale",), arm)
+        complete = {key: value for key, value in arm.items() if key != "scale"}
+        for section in SECTIONS:
+            written = {**(self.raw.get(section) or {}), **(arm.get(section) or {})}
+            given, asked = preset.get(section, {}), written.get("type")
+            if section == "model" and given and asked not in (None, given.get("type", "decoder")):
+                kind = given.get("type", "decoder")
+                raise self.error((*place, section), f"a scale for the model '{kind}' does not shape a '{asked}'")
+            complete[section] = {**given, **written}
+        return complete
 
-    def _grid_arms(self, shared: dict[str, Any]) -> list[tuple[str, Any]]:
+    def _preset(self, key: KeyPath, arm: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        scale = arm.get("scale", self.raw.get("scale"))
+        if scale is None:
+            return {}
+        if not isinstance(scale, str) or scale not in SCALES:
+            raise self.error(key, f"unknown scale '{scale}'{nearest(scale, SCALES)}")
+        return SCALES[scale]
+
+    def _grid_arms(self) -> list[tuple[str, Any]]:
         """All combinations of the axes but the excluded ones, each named by its connection's tag and, for other axes,
         by key and value."""
         grid = dict(self.raw.get("grid") or {})
@@ -159,7 +181,7 @@ class SuiteFile:
                 for axis, value in point.items()
                 if not axis.startswith("connection.")
             ]
-            arms.append((connection.tag() + "".join(suffix), self._complete(arm, shared, ("grid",))))
+            arms.append((connection.tag() + "".join(suffix), self._complete(arm, ("grid",))))
         return arms
 
     def _check_names(self, arms: dict[str, Any], places: dict[str, KeyPath]) -> None:
@@ -197,6 +219,9 @@ class SuiteFile:
         elif kind_of_error == "unknown_connection":
             key.append("type")
             message = f"unknown connection '{detail['ctx']['tag']}'{nearest(detail['ctx']['tag'], connection_types())}"
+        elif kind_of_error == "unknown_model":
+            key.append("type")
+            message = f"unknown model '{detail['ctx']['tag']}'{nearest(detail['ctx']['tag'], MODELS)}"
         elif kind_of_error == "connection_without_type":
             message += nearest("", connection_types())
         elif "expected" in detail.get("ctx", {}) and kind_of_error == "literal_error":
@@ -227,32 +252,63 @@ class SuiteFile:
             raise self.error(("name",), "a name needs a letter or a digit")
         if problem := suite.data.problem():
             raise self.error(("data", problem[0]), problem[1])
-        if problem := suite.evaluation.problem():
+        if problem := suite.evaluation.problem(suite.data.kind):
             raise self.error(("evaluation", problem[0]), problem[1])
         for name, arm in suite.arms.items():
+            misfit = arm.model.problem_of(arm.connection)
             for section, problem in (
                 ("connection", arm.connection.problem(arm.model.width, arm.model.sublayers)),
+                ("connection", ("type", misfit) if misfit else None),
                 ("model", arm.model.problem()),
                 ("train", arm.train.problem()),
             ):
-                if problem:
-                    key = self._written(("arms", name, section, problem[0]))
-                    raise self.error(key, problem[1] + (f" (arm '{name}')" if key[0] == "grid" else ""))
-        titles = [reported.title for reported in suite.reported]
-        for index, reported in enumerate(suite.reported):
-            if titles.count(reported.title) > 1:
-                raise self.error(("reported", index, "title"), f"two columns are called '{reported.title}'")
-            for arm_name in (*reported.values, suite.baseline):
-                key = ("reported", index, "values", arm_name)
-                if arm_name not in suite.arms:
-                    raise self.error(key, f"no arm is called '{arm_name}'{nearest(arm_name, suite.arms)}")
-                if arm_name not in reported.values:
-                    raise self.error(key[:3], f"the baseline '{arm_name}' has no value to compare with")
+                self._object(name, section, problem)
+            if suite.data.kind != arm.model.DATA:
+                kinds = [kind for kind, model in MODELS.items() if suite.data.kind == model.DATA]
+                about = f"a '{arm.model.type}' learns from {arm.model.DATA}, and the corpus '{suite.data.corpus}' is"
+                raise self.error(
+                    self._written(("arms", name, "model", "type")),
+                    f"{about} {suite.data.kind}; for it: {', '.join(kinds)}",
+                )
+            if arm.baseline is not None and arm.baseline not in suite.arms:
+                message = f"no arm is called '{arm.baseline}'{nearest(arm.baseline, suite.arms)}"
+                raise self.error(("arms", name, "baseline"), message)
+            head = suite.baseline_of(name)
+            if (other := suite.baseline_of(head)) != head:
+                message = f"'{head}' is itself compared with '{other}'; a baseline is its own baseline"
+                raise self.error(("arms", name, "baseline"), message)
+        self._check_reported(suite)
         fixed = suite.streams
         dropout = all(arm.model.dropout > 0 for arm in suite.arms.values())
         varies = fixed.backbone is None or fixed.data is None or (dropout and fixed.dropout is None)
         if len(suite.seeds) > 1 and not varies:
             raise self.error(("streams",), "nothing is left for the seeds to vary: every seed would be the same run")
+
+    def _object(self, arm: str, section: str, problem: tuple[str, str] | None) -> None:
+        """Raises UsageError for a problem of one of the arm's sections, where it was written."""
+        if problem:
+            key = self._written(("arms", arm, section, problem[0]))
+            raise self.error(key, problem[1] + (f" (arm '{arm}')" if key[0] == "grid" else ""))
+
+    def check_inputs(self, suite: Suite, inputs: Inputs) -> None:
+        """Raises UsageError where a model does not fit the data."""
+        for name, arm in suite.arms.items():
+            self._object(name, "model", arm.model.problem_with(inputs))
+
+    def _check_reported(self, suite: Suite) -> None:
+        titles = [reported.title for reported in suite.reported]
+        for index, reported in enumerate(suite.reported):
+            if titles.count(reported.title) > 1:
+                raise self.error(("reported", index, "title"), f"two columns are called '{reported.title}'")
+            for arm_name in (
+                *reported.values,
+                *(suite.baseline_of(arm) for arm in reported.values if arm in suite.arms),
+            ):
+                key = ("reported", index, "values", arm_name)
+                if arm_name not in suite.arms:
+                    raise self.error(key, f"no arm is called '{arm_name}'{nearest(arm_name, suite.arms)}")
+                if arm_name not in reported.values:
+                    raise self.error(key[:3], f"the baseline '{arm_name}' has no value to compare with")
 
 
 def _below(kind: Any, part: str | int) -> Any:
@@ -275,6 +331,8 @@ def _owner(kind: Any, raw: Any, location: tuple[str | int, ...]) -> Any:
             kind = next(option for option in get_args(kind) if option is not type(None))
         if kind in (AnyConnection, ConnectionSettings) and isinstance(raw, dict):
             kind = connection_type(raw.get("type"))
+        if kind in (AnyModel, ModelSettings) and isinstance(raw, dict):
+            kind = MODELS.get(str(raw.get("type", "decoder")))
     return kind
 
 

@@ -10,6 +10,7 @@ from harness.data.settings import DataSettings
 from harness.errors import UsageError, nearest
 from harness.evaluation.settings import TaskName
 from harness.models.presets import SCALES
+from harness.models.settings import MODELS
 from harness.suite.yaml_lines import load
 
 FOLDER = Path("suites")
@@ -48,6 +49,7 @@ def known() -> dict[str, Any]:
     return {
         "suites": suites,
         "connections": connections,
+        "models": {name: (kind.__doc__ or "").split("\n")[0] for name, kind in MODELS.items()},
         "scales": SCALES,
         "corpora": list(get_args(DataSettings.model_fields["corpus"].annotation)),
         "tokenizers": list(get_args(DataSettings.model_fields["tokenizer"].annotation)),
@@ -65,6 +67,7 @@ def known_text(found: dict[str, Any]) -> str:
             f"      {key}" + ("" if default == "PydanticUndefined" else f" = {default}")
             for key, default in connection["settings"].items()
         ]
+    lines += ["models:", *(f"  {name}: {about}" for name, about in found["models"].items())]
     lines.append("scales:")
     lines += [
         f"  {name}: " + ", ".join(f"{key} {value}" for section in scale.values() for key, value in section.items())

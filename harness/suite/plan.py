@@ -2,53 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from harness.data.corpora import Corpus
-from harness.data.tokenizers import TOKENIZERS
+from harness.data.inputs import Inputs
+from harness.data.load import Data
 from harness.models import cost
-from harness.suite.cells import Cell
-from harness.suite.schema import Suite
+from harness.suite.cells import Cell, by_identity
+from harness.suite.estimate import Machine, disk
+from harness.suite.schema import Arm, Suite
 
 
-def plan(suite: Suite, corpus: Corpus, cells: list[Cell], states: dict[str, str]) -> dict[str, Any]:
-    """Arms with their price, cells with their state (`states` by identity), and the totals."""
-    vocabulary = TOKENIZERS[suite.data.tokenizer].vocabulary
-    arms = []
-    for name, arm in suite.arms.items():
-        count = cost.parameters(arm.model, arm.connection, vocabulary)
-        read, written = arm.connection.stream_traffic(arm.model.width, arm.model.sublayers)
-        tokens = arm.train.steps * arm.train.batch_size * arm.model.context
-        arms.append(
-            {
-                "arm": name,
-                "cells": sum(cell.arm == name for cell in cells),
-                "parameters": count.total,
-                "embedding_parameters": count.embedding,
-                "backbone_parameters": count.backbone,
-                "connection_parameters": count.connection,
-                "flops_per_token": cost.forward_flops_per_token(arm.model, arm.connection, vocabulary),
-                "stream_elements_per_token": (read + written) // arm.model.sublayers,
-                "tokens_per_cell": tokens,
-                "training_flops_per_cell": tokens
-                * cost.training_flops_per_token(arm.model, arm.connection, vocabulary),
-            }
-        )
-    flops = {arm["arm"]: arm["training_flops_per_cell"] for arm in arms}
+def plan(
+    suite: Suite,
+    inputs: Inputs,
+    data: Data,
+    cells: list[Cell],
+    states: Mapping[str, str],
+    machine: Machine | None = None,
+    jobs: int = 1,
+) -> dict[str, Any]:
+    """Arms with their price, cells with their state (`states` by identity), and the totals of what is still to do."""
+    machine = machine or Machine(name="")
+    arms = {name: _arm(name, arm, suite, inputs, cells, machine) for name, arm in suite.arms.items()}
+    todo = [cell for cell in by_identity(cells).values() if states[cell.identity] != "done"]
+    seconds = [arms[cell.arm]["seconds_per_cell"] for cell in todo]
+    at_once = min(jobs, len(todo))
+    largest = sorted((arms[cell.arm]["memory_bytes"]["total"] for cell in todo), reverse=True)
+    kept = sum(arms[cell.arm]["disk_bytes_per_cell"] for cell in todo)
+    training = max((arms[cell.arm]["disk_bytes_in_training"] for cell in todo), default=0)
     return {
         "suite": suite.name,
         "description": suite.description,
         "baseline": suite.baseline,
         "seeds": list(suite.seeds),
-        "data": {
-            "corpus": corpus.name,
-            "digest": corpus.digest,
-            "train_bytes": corpus.train_bytes,
-            "valid_bytes": corpus.valid_bytes,
-            "tokenizer": suite.data.tokenizer,
-        },
+        "data": _data(suite, data),
         "tasks": list(suite.evaluation.tasks),
-        "arms": arms,
+        "machine": {"name": machine.name, "about": machine.about, "devices": machine.count} if machine.name else None,
+        "jobs": jobs,
+        "arms": list(arms.values()),
         "cells": [
             {
                 "cell": cell.name,
@@ -60,32 +53,124 @@ def plan(suite: Suite, corpus: Corpus, cells: list[Cell], states: dict[str, str]
             for cell in cells
         ],
         "todo": sum(states[cell.identity] != "done" for cell in cells),
-        "training_flops_todo": sum(flops[cell.arm] for cell in cells if states[cell.identity] != "done"),
+        "tokens_todo": sum(arms[cell.arm]["tokens_per_cell"] for cell in todo),
+        "training_flops_todo": sum(arms[cell.arm]["training_flops_per_cell"] for cell in todo),
+        "hours_todo": None if None in seconds else sum(seconds) / max(at_once, 1) / 3600,
+        "memory_bytes": sum(largest[:at_once]),
+        "disk_bytes_todo": kept + at_once * training,
+    }
+
+
+def _data(suite: Suite, data: Data) -> dict[str, Any]:
+    """What there is to learn from."""
+    about: dict[str, Any] = {"corpus": data.name, "digest": data.digest}
+    if isinstance(data, Corpus):
+        sizes = {"train_bytes": data.train_bytes, "valid_bytes": data.valid_bytes, "tokenizer": suite.data.tokenizer}
+        return {**about, **sizes}
+    sides = {"train_images": len(data.train), "valid_images": len(data.valid)}
+    return {
+        **about,
+        **sides,
+        "size": data.inputs.size,
+        "channels": data.inputs.channels,
+        "classes": data.inputs.classes,
+    }
+
+
+def _arm(name: str, arm: Arm, suite: Suite, inputs: Inputs, cells: list[Cell], machine: Machine) -> dict[str, Any]:
+    shape = arm.model, arm.connection, inputs
+    count, examples = cost.parameters(*shape), arm.train.steps * arm.train.batch_size
+    read, written = cost.traffic(arm.model, arm.connection)
+    memory, (kept, training) = machine.memory(arm, inputs), disk(arm, inputs)
+    parts = ("weights", "gradients", "optimiser", "activations", "streams", "total")
+    return {
+        "arm": name,
+        "baseline": suite.baseline_of(name),
+        "model": arm.model.type,
+        "cells": sum(cell.arm == name for cell in cells),
+        "parameters": count.total,
+        "active_parameters": count.active,
+        "embedding_parameters": count.embedding,
+        "backbone_parameters": count.backbone,
+        "connection_parameters": count.connection,
+        "flops_per_token": cost.forward_flops_per_token(*shape),
+        "stream_elements_per_token": round(read + written),
+        "tokens_per_cell": examples * arm.model.positions(inputs),
+        "training_flops_per_cell": cost.training_flops(*shape) * examples,
+        "memory_bytes": {part: getattr(memory, part) for part in parts},
+        "seconds_per_cell": machine.seconds(name, arm, inputs),
+        "disk_bytes_per_cell": kept,
+        "disk_bytes_in_training": training,
     }
 
 
 def plan_text(plan: dict[str, Any]) -> str:
     """The plan as a person reads it."""
-    data = plan["data"]
-    base = next(arm for arm in plan["arms"] if arm["arm"] == plan["baseline"])
     lines = [
         f"{plan['suite']}: {len(plan['cells'])} cells = {len(plan['arms'])} arms × {len(plan['seeds'])} seeds; "
-        f"{plan['todo']} to run, {plan['training_flops_todo']:.3g} training FLOPs",
-        f"data: {data['corpus']}, {data['train_bytes'] / 1e6:.1f} MB to train on, {data['valid_bytes'] / 1e6:.2f} MB "
-        f"held out, {data['tokenizer']} tokens, digest {data['digest'][:12]}; scored on {', '.join(plan['tasks'])}",
+        f"{plan['todo']} to run, {plan['tokens_todo']:.3g} tokens, {plan['training_flops_todo']:.3g} training FLOPs",
+        _data_text(plan),
         "",
-        f"{'arm':<20}{'parameters':>12}{'connection':>12}{'FLOPs/token':>13}{'ratio':>8}{'stream el.':>12}"
-        f"{'tokens/cell':>13}{'done':>8}",
+        f"{'arm':<20}{'parameters':>15}{'connection':>12}{'FLOPs/token':>16}{'ratio':>8}{'stream el.':>12}"
+        f"{'tokens/cell':>17}{'time/cell':>11}{'done':>8}",
     ]
+    prices = {arm["arm"]: arm["flops_per_token"] for arm in plan["arms"]}
     for arm in plan["arms"]:
         done = sum(cell["arm"] == arm["arm"] and cell["state"] == "done" for cell in plan["cells"])
         lines.append(
-            f"{arm['arm']:<20}{arm['parameters']:>12,}{arm['connection_parameters']:>12,}{arm['flops_per_token']:>13,}"
-            f"{arm['flops_per_token'] / base['flops_per_token']:>8.3f}{arm['stream_elements_per_token']:>12,}"
-            f"{arm['tokens_per_cell']:>13,}{done:>5}/{arm['cells']}"
+            f"{arm['arm']:<20}{arm['parameters']:>15,}{arm['connection_parameters']:>12,}"
+            f"{arm['flops_per_token']:>16,.0f}{arm['flops_per_token'] / prices[arm['baseline']]:>8.3f}"
+            f"{arm['stream_elements_per_token']:>12,}{arm['tokens_per_cell']:>17,}"
+            f"{_time(arm['seconds_per_cell']):>11}{done:>5}/{arm['cells']}"
         )
-    lines.append(
-        "\nFLOPs: forward, per token. stream el.: elements read and written per token and sub-layer to keep the stream"
-        "\n(unfused); time follows this column more than FLOPs."
-    )
+    parts = ("weights", "gradients", "optimiser", "activations", "streams", "total")
+    lines += ["", f"{'memory of a step':<20}" + "".join(f"{part:>13}" for part in parts)]
+    lines += [
+        f"{arm['arm']:<20}" + "".join(f"{_size(arm['memory_bytes'][part]):>13}" for part in parts)
+        for arm in plan["arms"]
+    ]
+    active = [f"{arm['arm']} {arm['active_parameters']:,}" for arm in plan["arms"] if _sparse(arm)]
+    lines += ["", f"parameters that a token meets: {', '.join(active)}"] if active else []
+    hours, machine = plan["hours_todo"], plan["machine"]
+    lines += [
+        "",
+        f"in all: {_time(None if hours is None else 3600 * hours)} for what is to run, {plan['jobs']} at a time"
+        + (f", on {machine['about']}" if machine else " (--device here measures, --device h200 estimates)")
+        + f"; memory {_size(plan['memory_bytes'])}, disk {_size(plan['disk_bytes_todo'])}",
+        "FLOPs: forward, per token. stream el.: elements read and written per token and sub-layer to keep the stream",
+        "(unfused); time follows this column more than FLOPs. Memory: tensors of one device at the end of the forward",
+        "pass. Time: training and validation, without start-up and scoring.",
+    ]
     return "\n".join(lines)
+
+
+def _sparse(arm: dict[str, Any]) -> bool:
+    return bool(arm["active_parameters"] != arm["parameters"])
+
+
+def _data_text(plan: dict[str, Any]) -> str:
+    data = plan["data"]
+    digest = f"digest {data['digest'][:12]}"
+    if "train_bytes" in data:
+        return (
+            f"data: {data['corpus']}, {data['train_bytes'] / 1e6:.1f} MB to train on, {data['valid_bytes'] / 1e6:.2f} "
+            f"MB held out, {data['tokenizer']} tokens, {digest}; scored on {', '.join(plan['tasks'])}"
+        )
+    return (
+        f"data: {data['corpus']}, {data['train_images']:,} images to train on, {data['valid_images']:,} held out, "
+        f"{data['size']} pixels a side, {data['classes']} classes, {digest}"
+    )
+
+
+def _time(seconds: float | None) -> str:
+    """Three digits in the unit that suits."""
+    if seconds is None:
+        return "–"
+    for limit, unit, size in ((120, "s", 1), (7200, "min", 60), (172_800, "h", 3600)):
+        if seconds < limit:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 86400:,.4g} days"
+
+
+def _size(size: float) -> str:
+    return f"{size / 2**20:,.1f} MiB" if abs(size) < 2**30 else f"{size / 2**30:,.2f} GiB"

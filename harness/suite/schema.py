@@ -7,7 +7,7 @@ from pydantic import Field
 from harness.connections.settings import AnyConnection
 from harness.data.settings import DataSettings
 from harness.evaluation.settings import EvaluationSettings
-from harness.models.settings import DecoderSettings
+from harness.models.settings import AnyModel
 from harness.settings import Settings
 from harness.training.settings import TrainSettings
 
@@ -28,8 +28,10 @@ class Arm(Settings):
     """One row of the table: a connection, and settings in which the arm differs from the suite besides."""
 
     connection: AnyConnection
-    model: DecoderSettings
+    model: AnyModel
     train: TrainSettings
+    baseline: str | None = None
+    """The arm that this one is compared with, where it is not the suite's baseline."""
 
 
 class Reported(Settings):
@@ -58,6 +60,15 @@ class Suite(Settings):
     evaluation: EvaluationSettings = EvaluationSettings()
     arms: dict[str, Arm] = Field(min_length=1)
     reported: tuple[Reported, ...] = Field(default=(), strict=False)
+
+    def baseline_of(self, arm: str) -> str:
+        """The arm that `arm` is compared with."""
+        return self.arms[arm].baseline or self.baseline
+
+    def baselines(self) -> list[str]:
+        """The arms that others are compared with, in the suite's order: every one heads a table of its own."""
+        heads = {self.baseline_of(arm) for arm in self.arms}
+        return [arm for arm in self.arms if arm in heads]
 
     def reported_values(self) -> dict[str, dict[str, float]]:
         """Title -> arm -> value."""

@@ -25,7 +25,7 @@ def select(cells: Iterable[Cell], expression: str | None) -> list[Cell]:
 
 def _words(cell: Cell) -> tuple[str, dict[str, Any]]:
     sections = {**cell.config["train"], **cell.config["model"], **cell.config["connection"]}
-    return cell.name.lower(), {**sections, "seed": cell.seed, "arm": cell.arm}
+    return cell.name.lower(), {**sections, "model": cell.config["model"]["type"], "seed": cell.seed, "arm": cell.arm}
 
 
 class _Parser:

@@ -11,8 +11,9 @@ from harness.training.settings import TrainSettings
 
 RULES = (
     "at most 2 seeds, 4 layers, 128 tokens of context, 8 sequences, 20 steps (2 of warm-up), "
-    "2,048 validation tokens and 8 documents per task; a width above 128 becomes 128, or the smallest multiple of it "
-    "that heads and rates of all arms allow; more layers stay where a connection needs them"
+    "2,048 validation tokens, 8 documents per task, 16 images and 4 sampling steps for a denoiser; a width above 128 "
+    "becomes 128, or the smallest multiple of it that heads and rates of all arms allow; more layers stay where a "
+    "connection needs them"
 )
 
 
@@ -25,7 +26,14 @@ def smoke(suite: Suite) -> Suite:
                 name: _arm(arm, _layers(arm.model.layers, suite), _width(arm.model.width, suite))
                 for name, arm in suite.arms.items()
             },
-            "evaluation": suite.evaluation.model_copy(update={"limit": min(suite.evaluation.limit, 8)}),
+            "evaluation": suite.evaluation.model_copy(
+                update={
+                    "limit": min(suite.evaluation.limit, 8),
+                    "images": min(suite.evaluation.images, 16),
+                    "samples_per_class": min(suite.evaluation.samples_per_class, 2),
+                    "sampling_steps": min(suite.evaluation.sampling_steps, 4),
+                }
+            ),
         }
     )
 
@@ -37,22 +45,20 @@ def _arm(arm: Arm, layers: int, width: int) -> Arm:
             "steps": steps,
             "warmup_steps": min(arm.train.warmup_steps, 2, steps - 1),
             "batch_size": min(arm.train.batch_size, 8),
+            "micro_batch_size": None if arm.train.batch_size > 8 else arm.train.micro_batch_size,
             "validate_every": min(arm.train.validate_every, 10),
             "validation_tokens": min(arm.train.validation_tokens, 2048),
             "log_every": min(arm.train.log_every, 5),
             "checkpoint_every": min(arm.train.checkpoint_every, 10),
         }
     )
-    model = arm.model.model_copy(
-        update={
-            "layers": layers,
-            "context": min(arm.model.context, 128),
-            "width": width,
-            "ffn_width": None if arm.model.width > 128 else arm.model.ffn_width,
-        }
-    )
+    model = {**arm.model.model_dump(), "layers": layers, "width": width}
+    if arm.model.width > 128:
+        model["ffn_width"] = None
+    if isinstance(arm.model, DecoderSettings):
+        model["context"] = min(arm.model.context, 128)
     return arm.model_copy(
-        update={"train": TrainSettings(**train.model_dump()), "model": DecoderSettings(**model.model_dump())}
+        update={"train": TrainSettings(**train.model_dump()), "model": type(arm.model).model_validate(model)}
     )
 
 

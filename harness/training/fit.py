@@ -14,14 +14,14 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from harness.data.batches import FIRST_DIGEST, BatchSource, chain_digest, validation_windows
-from harness.data.corpora import Corpus
-from harness.data.tokenizers import TOKENIZERS
+from harness.data.batches import FIRST_DIGEST, chain_digest
+from harness.data.load import Data
 from harness.models import cost
-from harness.models.decoder import Decoder
+from harness.models.network import Network
 from harness.training.keeper import Journal, Keeper
 from harness.training.meters import peak_memory
-from harness.training.module import LanguageModel
+from harness.training.module import Trained
+from harness.training.objective import Objective, make_objective
 from harness.training.recipe import Recipe, build_model
 from harness.training.settings import CHECKPOINT, TrainSettings
 
@@ -30,7 +30,7 @@ from harness.training.settings import CHECKPOINT, TrainSettings
 class Fitted:
     """A finished run: the model in evaluation mode, and its last numbers."""
 
-    model: Decoder
+    model: Network
     metrics: dict[str, float]
     digests: dict[str, str]
 
@@ -45,7 +45,7 @@ class StoppedError(Exception):
 
 def fit(
     recipe: Recipe,
-    corpus: Corpus,
+    data: Data,
     journal: Journal,
     folder: Path,
     stop: Callable[[], bool] = lambda: False,
@@ -56,70 +56,82 @@ def fit(
     """
     settings = recipe.train
     torch.set_num_threads(settings.threads)
-    tokenizer = TOKENIZERS[recipe.tokenizer]()
-    source = BatchSource(
-        tokenizer.stream(corpus.train),
-        batch_size=settings.batch_size,
-        context=recipe.model.context,
-        seed=recipe.streams["data"],
-    )
-    windows = validation_windows(
-        tokenizer.stream(corpus.valid),
-        count=max(settings.validation_tokens // recipe.model.context, 1),
-        context=recipe.model.context,
-    )
+    objective = make_objective(recipe, data)
     model = build_model(recipe)
     init_digest = model.backbone_digest()
-    module = LanguageModel(model, settings)
+    module = Trained(model, objective, settings)
     checkpoint = folder / CHECKPOINT
     start = _checkpoint_step(checkpoint)
     journal.rewind(start)
-    keeper = Keeper(recipe, journal, checkpoint, stop, source, windows, tokenizer.byte_lengths())
+    keeper = Keeper(recipe, journal, checkpoint, stop)
     trainer = _trainer(settings, keeper)
     began = time.perf_counter()
     with _Quiet():
         trainer.fit(
             module,
-            _Batches(source, start, settings.steps),
+            _Batches(objective, start, settings),
             ckpt_path=checkpoint if start else None,
             weights_only=True if start else None,
         )
     if keeper.stopped_at is not None:
         raise StoppedError(keeper.stopped_at)
-    vocabulary = TOKENIZERS[recipe.tokenizer].vocabulary
-    count = cost.parameters(recipe.model, recipe.connection, vocabulary)
     metrics = {
         **keeper.last,
-        "cost/parameters": float(count.total),
-        "cost/connection_parameters": float(count.connection),
-        "cost/flops_per_token": float(cost.forward_flops_per_token(recipe.model, recipe.connection, vocabulary)),
+        **_costs(recipe),
         "cost/saved_activation_bytes": float(keeper.saved_bytes),
         "cost/train_seconds": keeper.seconds_before + time.perf_counter() - began,
         **{f"cost/{name}": value for name, value in peak_memory().items()},
     }
     seconds = keeper.throughput.seconds_per_step()
     if seconds is not None:
-        metrics["cost/tokens_per_second"] = settings.batch_size * recipe.model.context / seconds
+        metrics["cost/tokens_per_second"] = keeper.tokens_per_step / seconds
+        device = torch.cuda.get_device_name(module.device) if module.device.type == "cuda" else "cpu"
+        share = cost.mfu(
+            recipe.model,
+            recipe.connection,
+            recipe.inputs,
+            examples_per_second=settings.batch_size / seconds,
+            device_name=device,
+            precision=settings.precision,
+        )
+        if share is not None:  # a chip without an entry has no MFU rather than a guessed one
+            metrics["cost/mfu"] = share
     digests = {
         "batches": keeper.batch_digest,
-        "validation": chain_digest(FIRST_DIGEST, windows),
+        "validation": chain_digest(FIRST_DIGEST, objective.held_out),
         "shared_weights": init_digest,
     }
     return Fitted(model=model.eval(), metrics=metrics, digests=digests)
 
 
+def _costs(recipe: Recipe) -> dict[str, float]:
+    """The formulas' side of the cost column."""
+    shape = recipe.model, recipe.connection, recipe.inputs
+    count, examples = cost.parameters(*shape), recipe.train.steps * recipe.train.batch_size
+    return {
+        "cost/parameters": float(count.total),
+        "cost/active_parameters": float(count.active),
+        "cost/connection_parameters": float(count.connection),
+        "cost/flops_per_token": float(cost.forward_flops_per_token(*shape)),
+        "cost/training_flops": float(cost.training_flops(*shape) * examples),
+    }
+
+
 class _Batches:
     """The loader that Lightning iterates: sized, without workers, from the step where training stands."""
 
-    def __init__(self, source: BatchSource, start: int, steps: int):
-        self.source, self.start, self.steps = source, start, steps
+    def __init__(self, objective: Objective, start: int, settings: TrainSettings):
+        self.objective, self.start, self.settings = objective, start, settings
 
     def __len__(self) -> int:
-        return self.steps
+        return self.settings.steps * self.settings.micro_batches
 
-    def __iter__(self) -> Iterator[Tensor]:
-        for step in range(self.start, self.steps):
-            yield torch.from_numpy(self.source.batch(step))
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        piece = self.settings.micro_batch_size or self.settings.batch_size
+        for step in range(self.start, self.settings.steps):
+            batch = [torch.from_numpy(array) for array in self.objective.batch(step)]
+            for first in range(0, self.settings.batch_size, piece):
+                yield tuple(tensor[first : first + piece] for tensor in batch)
 
 
 def _checkpoint_step(path: Path) -> int:
@@ -136,6 +148,7 @@ def _trainer(settings: TrainSettings, keeper: pl.Callback) -> pl.Trainer:
             devices=1,
             precision=precisions[settings.precision],
             max_steps=settings.steps,
+            accumulate_grad_batches=settings.micro_batches,
             max_epochs=-1,
             callbacks=[keeper],
             logger=False,

@@ -16,13 +16,12 @@ from typing import Any, Protocol
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.data.batches import FIRST_DIGEST, Batch, BatchSource, chain_digest
+from harness.data.batches import FIRST_DIGEST, chain_digest
 from harness.errors import DivergedError
 from harness.training.meters import Throughput, saved_activation_bytes
-from harness.training.module import LanguageModel, validate
+from harness.training.module import Trained
 from harness.training.optim import lr_factor
 from harness.training.recipe import Recipe
 
@@ -44,18 +43,18 @@ class Keeper(pl.Callback):
         journal: Journal,
         checkpoint: Path,
         stop: Callable[[], bool],
-        source: BatchSource,
-        windows: Batch,
-        byte_lengths: NDArray[np.int64],
     ):
         self.recipe, self.settings, self.journal = recipe, recipe.train, journal
         self.checkpoint, self.stop = checkpoint, stop
-        self.source = source
-        self.windows, self.byte_lengths = torch.from_numpy(windows), torch.from_numpy(byte_lengths)
+        self.tokens_per_step = recipe.train.batch_size * recipe.model.positions(recipe.inputs)
         self.saved_bytes = 0
         self.throughput = Throughput()
         self.batch_digest = FIRST_DIGEST
         self.losses: list[Tensor] = []
+        """Of the steps since the last logged one."""
+        self._parts: list[Tensor] = []
+        """Of the micro-batches of this step so far."""
+        self.auxiliary: dict[str, Tensor] = {}
         self.last: dict[str, float] = {}
         self.stopped_at: int | None = None
         self.seconds_before = 0.0
@@ -79,24 +78,31 @@ class Keeper(pl.Callback):
         self.seconds_before = state["seconds"]
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        assert isinstance(module, LanguageModel)
+        assert isinstance(module, Trained)
         with trainer.precision_plugin.forward_context():
-            tokens = torch.from_numpy(self.source.batch(0)).to(module.device)
-            self.saved_bytes = saved_activation_bytes(module.model, tokens)
+            piece = self.settings.micro_batch_size or self.settings.batch_size
+            batch = [torch.from_numpy(array[:piece]).to(module.device) for array in module.objective.batch(0)]
+            self.saved_bytes = saved_activation_bytes(module.model, batch, module.objective.losses)
         self._began = self._window_began = time.perf_counter()
 
-    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Tensor, index: int) -> None:
+    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, index: int) -> None:
         # Dropout of step s is a function of (dropout seed, s), like its batch; no random state has to be saved.
-        torch.manual_seed((self.recipe.streams["dropout"] + trainer.global_step) % 2**63)
+        if not self._parts:
+            torch.manual_seed((self.recipe.streams["dropout"] + trainer.global_step) % 2**63)
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Tensor, index: int
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int
     ) -> None:
-        assert isinstance(module, LanguageModel)
+        assert isinstance(module, Trained)
+        self._parts.append(outputs["task"])
+        if len(self._parts) < self.settings.micro_batches:
+            return
         step = trainer.global_step
-        assert module.host_batch is not None
-        self.batch_digest = chain_digest(self.batch_digest, module.host_batch.numpy())
-        self.losses.append(outputs["loss"].detach())
+        whole = [np.concatenate([part.numpy() for part in parts]) for parts in zip(*module.host_batches, strict=True)]
+        self.batch_digest = chain_digest(self.batch_digest, tuple(whole))
+        self.losses.append(self._parts[0] if len(self._parts) == 1 else torch.stack(self._parts).sum())
+        self.auxiliary = module.auxiliary
+        self._parts, module.host_batches, module.auxiliary = [], [], {}
         last = step == self.settings.steps
         if step % self.settings.log_every == 0 or last:
             self._log(module, step)
@@ -109,7 +115,7 @@ class Keeper(pl.Callback):
             self.stopped_at = step
             trainer.should_stop = True
 
-    def _log(self, module: LanguageModel, step: int) -> None:
+    def _log(self, module: Trained, step: int) -> None:
         losses = torch.stack([loss.to("cpu") for loss in self.losses]).tolist()  # on CUDA, the window's one wait
         for offset, loss in enumerate(losses):
             if not math.isfinite(loss):
@@ -117,31 +123,23 @@ class Keeper(pl.Callback):
         elapsed = time.perf_counter() - self._window_began
         self.throughput.add(len(losses), elapsed)
         assert module.grad_norm is not None
-        tokens = self.settings.batch_size * self.recipe.model.context
-        self.journal.write(
-            "train",
-            step,
-            {
-                "train/loss": math.fsum(losses) / len(losses),
-                "train/lr": self.settings.lr * lr_factor(step - 1, self.settings),
-                "train/grad_norm": module.grad_norm.item(),
-                "train/tokens_per_second": tokens * len(losses) / elapsed,
-                "train/tokens": float(tokens * step),
-            },
-        )
+        values = {
+            "train/loss": math.fsum(losses) / len(losses),
+            "train/lr": self.settings.lr * lr_factor(step - 1, self.settings),
+            "train/grad_norm": module.grad_norm.item(),
+            "train/tokens_per_second": self.tokens_per_step * len(losses) / elapsed,
+            "train/tokens": float(self.tokens_per_step * step),
+        }
+        values.update({f"train/{name}_loss": term.item() for name, term in self.auxiliary.items()})
+        self.journal.write("train", step, values)
         self.losses = []
         self._window_began = time.perf_counter()
 
-    def _validate(self, module: LanguageModel, step: int) -> None:
+    def _validate(self, module: Trained, step: int) -> None:
         pause = time.perf_counter()
-        loss, bits_per_byte = validate(module, self.windows, self.byte_lengths)
-        if not math.isfinite(loss):
-            raise DivergedError(step, loss)
-        self.last = {
-            "validation/loss": loss,
-            "validation/bits_per_byte": bits_per_byte,
-            "validation/perplexity": math.exp(min(loss, 700.0)),
-        }
+        self.last = module.judge()
+        if not math.isfinite(self.last["validation/loss"]):
+            raise DivergedError(step, self.last["validation/loss"])
         self.journal.write("validation", step, self.last)
         self._window_began += time.perf_counter() - pause
 

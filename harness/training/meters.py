@@ -5,13 +5,11 @@ from __future__ import annotations
 import resource
 import statistics
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-from harness.models.decoder import token_losses
 
 WARMUP_STEPS = 10
 """Steps of every process left out of the throughput: allocation, caches and clocks settle in them."""
@@ -37,16 +35,13 @@ def saved_bytes(forward: Callable[[], Tensor], owned: Iterable[Tensor]) -> int:
     return sum(storages.values())
 
 
-def saved_activation_bytes(model: nn.Module, tokens: Tensor) -> int:
-    """Bytes that one training step keeps for its backward pass, for a batch (B, T+1), without parameters, buffers and
-    tokens. A property of the operations and shapes: the same on every machine with the same kind of device and torch.
-    The model and the random state are left as found."""
-    devices = [tokens.device] if tokens.device.type == "cuda" else []
+def saved_activation_bytes(model: nn.Module, batch: Sequence[Tensor], losses: Callable[..., Tensor]) -> int:
+    """Bytes that one training step keeps for its backward pass, with `losses(model, *batch)` for its losses, without
+    parameters, buffers and the batch. A property of the operations and shapes: the same on every machine with the same
+    kind of device and torch. The model and the random state are left as found."""
+    devices = [tensor.device for tensor in batch[:1] if tensor.device.type == "cuda"]
     with torch.random.fork_rng(devices=devices):
-        return saved_bytes(
-            lambda: token_losses(model(tokens[:, :-1]), tokens[:, 1:]).mean(),
-            [*model.parameters(), *model.buffers(), tokens],
-        )
+        return saved_bytes(lambda: losses(model, *batch).mean(), [*model.parameters(), *model.buffers(), *batch])
 
 
 def peak_memory() -> dict[str, float]:

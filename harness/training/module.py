@@ -8,28 +8,37 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from harness.models.decoder import Decoder, token_losses
+from harness.models.network import Network
+from harness.training.objective import Objective
 from harness.training.optim import lr_factor, make_optimizer
 from harness.training.settings import TrainSettings
 
 
-class LanguageModel(pl.LightningModule):
-    """A decoder with its training recipe. Batches are token ids (B, T+1)."""
+class Trained(pl.LightningModule):
+    """A model with its objective and training recipe. What Lightning calls a batch is a micro-batch here: a step takes
+    `settings.micro_batches` of them and has the loss and gradient of all their items together."""
 
-    def __init__(self, model: Decoder, settings: TrainSettings):
+    def __init__(self, model: Network, objective: Objective, settings: TrainSettings):
         super().__init__()
-        self.model, self.settings = model, settings
+        self.model, self.objective, self.settings = model, objective, settings
         self.grad_norm: Tensor | None = None
-        self.host_batch: Tensor | None = None
+        self.auxiliary: dict[str, Tensor] = {}
+        self.host_batches: list[tuple[Tensor, ...]] = []
 
-    def on_before_batch_transfer(self, batch: Tensor, dataloader_idx: int) -> Tensor:
+    def on_before_batch_transfer(self, batch: tuple[Tensor, ...], dataloader_idx: int) -> tuple[Tensor, ...]:
         """Keep the batch where it was made: its digest must not make the device wait."""
-        self.host_batch = batch
+        self.host_batches.append(batch)
         return batch
 
-    def training_step(self, tokens: Tensor, batch_index: int) -> Tensor:
-        """Mean nats per token. All sequences are full, so the mean over the batch is the mean over tokens."""
-        return token_losses(self.model(tokens[:, :-1]), tokens[:, 1:]).mean()
+    def training_step(self, batch: tuple[Tensor, ...], batch_index: int) -> dict[str, Tensor]:
+        """`task`: the micro-batch's part of the step's mean loss. `loss`: what is differentiated, besides that the
+        model's own terms; Lightning divides it by the number of micro-batches, which are not all of one size."""
+        task = self.objective.losses(self.model, *batch).mean()
+        share = len(batch[0]) / self.settings.batch_size
+        terms = self.model.auxiliary_losses()
+        self.auxiliary = {name: term.detach() * share + self.auxiliary.get(name, 0) for name, term in terms.items()}
+        loss = task + sum(terms.values()) if terms else task
+        return {"loss": loss * (share * self.settings.micro_batches), "task": task.detach() * share}
 
     def configure_optimizers(self) -> Any:
         optimizer = make_optimizer(self.model, self.settings)
@@ -41,19 +50,12 @@ class LanguageModel(pl.LightningModule):
         limit = self.settings.clip or float("inf")
         self.grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
 
-
-@torch.no_grad()
-def validate(module: LanguageModel, windows: Tensor, byte_lengths: Tensor, batch_size: int = 32) -> tuple[float, float]:
-    """(nats per token, bits per byte) over windows (K, T+1): sums over all tokens, divided once at the end."""
-    training = module.training
-    module.eval()
-    nats = torch.zeros((), dtype=torch.float64)
-    for tokens in windows.split(batch_size):
-        tokens = tokens.to(module.device)
-        with module.trainer.precision_plugin.forward_context():
-            losses = token_losses(module.model(tokens[:, :-1]), tokens[:, 1:])
-        nats += losses.sum(dtype=torch.float64).cpu()
-    module.train(training)
-    targets = windows[:, 1:]
-    count, size = targets.numel(), int(byte_lengths[targets].sum())
-    return nats.item() / count, nats.item() / (size * torch.log(torch.tensor(2.0, dtype=torch.float64)).item())
+    def judge(self) -> dict[str, float]:
+        """The objective's held-out metrics, and what the model reports of itself on the same data (expert loads)."""
+        training = self.training
+        self.eval()
+        self.model.reset_readings()
+        with torch.no_grad():
+            metrics = self.objective.judge(self.model, self.device, self.trainer.precision_plugin.forward_context)
+        self.train(training)
+        return {**metrics, **self.model.readings()}

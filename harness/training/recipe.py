@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from harness.connections.settings import ConnectionSettings
-from harness.data.tokenizers import TOKENIZERS
-from harness.models.decoder import Decoder
-from harness.models.settings import DecoderSettings
+from harness.data.inputs import Inputs
+from harness.data.settings import DataSettings
+from harness.models.build import build
+from harness.models.network import Network
+from harness.models.settings import ModelSettings
 from harness.training.settings import TrainSettings
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything that decides the numbers of a run."""
+    """Everything that decides the numbers of a run, but the data themselves."""
 
     connection: ConnectionSettings
-    model: DecoderSettings
+    model: ModelSettings
     train: TrainSettings
-    tokenizer: str
+    inputs: Inputs
+    data: DataSettings = field(default_factory=DataSettings)
     streams: dict[str, int]
 
 
-def build_model(recipe: Recipe) -> Decoder:
+def build_model(recipe: Recipe) -> Network:
     """The model at initialisation, from the recipe's own random streams."""
-    return Decoder(
+    return build(
         recipe.model,
         recipe.connection,
-        TOKENIZERS[recipe.tokenizer].vocabulary,
+        recipe.inputs,
         backbone_seed=recipe.streams["backbone"],
         connection_seed=recipe.streams["connection"],
     )

@@ -13,11 +13,14 @@ CHECKPOINT = "checkpoint.ckpt"
 
 
 class TrainSettings(Settings):
-    """AdamW with linear warm-up and cosine decay. A token budget is steps · batch_size · context."""
+    """AdamW with linear warm-up and cosine decay. A token budget is steps · batch_size · tokens of an example."""
 
     steps: int = Field(ge=1)
     batch_size: int = Field(ge=1)
-    """Sequences per step."""
+    """Examples (sequences, images) per step."""
+    micro_batch_size: int | None = Field(default=None, ge=1)
+    """Examples at a time, their gradients summed into one step; by default all. Loss and gradient are those of the
+    whole batch, but for rounding, dropout, and the load-balancing loss of experts, which looks at what is together."""
     lr: float = Field(gt=0.0)
     """Peak learning rate."""
     warmup_steps: int = Field(default=0, ge=0)
@@ -33,7 +36,7 @@ class TrainSettings(Settings):
     validate_every: int = Field(default=100, ge=1)
     """Steps between validations; the last step is always validated."""
     validation_tokens: int = Field(default=16_384, ge=1)
-    """Held-out tokens, in windows of the context spread evenly over the held-out text."""
+    """Held-out tokens: windows of the context, or images, spread evenly over the held-out data."""
     log_every: int = Field(default=10, ge=1)
     checkpoint_every: int = Field(default=100, ge=1)
     threads: int = Field(default=1, ge=1)
@@ -43,8 +46,15 @@ class TrainSettings(Settings):
     NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"log_every", "checkpoint_every", "threads", "device"})
     """Keys that a cell's identity leaves out: logging, saving, and where it runs."""
 
+    @property
+    def micro_batches(self) -> int:
+        """How many of them a step has."""
+        return -(-self.batch_size // (self.micro_batch_size or self.batch_size))
+
     def problem(self) -> tuple[str, str] | None:
         """(key, what is wrong) when the numbers do not fit together, else None."""
         if self.warmup_steps >= self.steps:
             return "warmup_steps", f"{self.warmup_steps} warm-up steps leave none of the {self.steps} steps"
+        if self.micro_batch_size is not None and self.micro_batch_size > self.batch_size:
+            return "micro_batch_size", f"{self.micro_batch_size} examples are more than the batch of {self.batch_size}"
         return None

@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from compare_support import study
 
 from harness.compare.plots import Curves, loss_curves, plot_curves
 from harness.compare.results import ArmResult
@@ -44,7 +45,7 @@ class FakeTracker:
 def test_a_png_is_written(curves: Curves, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", category=RuntimeWarning)
-        plot_curves(curves, "residual", "a study", tmp_path / "loss.png")
+        plot_curves([(study([]), curves)], "a study", tmp_path / "loss.png")
     data = (tmp_path / "loss.png").read_bytes()
     assert data.startswith(b"\x89PNG\r\n\x1a\n")
     width, height = struct.unpack(">II", data[16:24])
@@ -54,7 +55,7 @@ def test_a_png_is_written(curves: Curves, tmp_path: Path) -> None:
 
 def test_another_curve_gives_another_picture(tmp_path: Path) -> None:
     for name, by in (("a", 0.1), ("b", 0.3)):
-        plot_curves({"residual": {1: CURVE}, "dhc": {1: shifted(by)}}, "residual", "t", tmp_path / name)
+        plot_curves([(study([]), {"residual": {1: CURVE}, "dhc": {1: shifted(by)}})], "t", tmp_path / name)
     assert (tmp_path / "a").read_bytes() != (tmp_path / "b").read_bytes()
 
 

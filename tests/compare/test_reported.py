@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable
 
 import pytest
+from compare_support import study
 
 from harness.compare.results import ArmResult, Wanted, arm_results
 from harness.compare.table import render, to_json
@@ -36,7 +37,7 @@ def test_another_baseline_makes_other_differences(record: Callable[..., Record],
 
 
 def test_the_table_shows_them_and_says_whose_they_are(reported: list[ArmResult]) -> None:
-    text = render("md", "study", "residual", reported)
+    text = render("md", "study", [study(reported)])
     head, _, _, dhc, dfc, *_ = text.splitlines()
     assert "paper Δ V2 loss" in head
     cells = [cell.strip() for cell in head.split("|")]
@@ -47,12 +48,12 @@ def test_the_table_shows_them_and_says_whose_they_are(reported: list[ArmResult])
 
 
 def test_csv_and_json_have_them(reported: list[ArmResult]) -> None:
-    lines = {line["arm"]: line for line in csv.DictReader(io.StringIO(render("csv", "study", "residual", reported)))}
+    lines = {line["arm"]: line for line in csv.DictReader(io.StringIO(render("csv", "study", [study(reported)])))}
     assert float(lines["dhc"]["reported_delta:V2 loss"]) == pytest.approx(-0.030)
     assert lines["dfc"]["reported_delta:V2 loss"] == ""
-    document = to_json("study", "residual", reported)
+    document = to_json("study", [study(reported)])
     assert document["arms"][1]["reported_delta"]["accuracy"] == pytest.approx(1.3)
 
 
 def test_without_them_there_is_no_column(rows: list[ArmResult]) -> None:
-    assert "paper" not in render("md", "study", "residual", rows)
+    assert "paper" not in render("md", "study", [study(rows)])

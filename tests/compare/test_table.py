@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from compare_support import study
 
 from harness.compare.results import ArmResult, Wanted, arm_results
 from harness.compare.statistics import mean_interval
@@ -36,7 +37,7 @@ def gaps(record: Make, wanted: list[Wanted]) -> list[ArmResult]:
 
 
 def test_the_json_document_has_the_keys_that_the_issue_lists(rows: list[ArmResult]) -> None:
-    document = json.loads(render("json", "study", "residual", rows))
+    document = json.loads(render("json", "study", [study(rows)]))
     assert document.keys() == {"suite", "baseline", "arms"}
     assert (document["suite"], document["baseline"]) == ("study", "residual")
     assert [arm["arm"] for arm in document["arms"]] == ["residual", "dhc", "dfc"]
@@ -55,7 +56,7 @@ def test_the_json_document_has_the_keys_that_the_issue_lists(rows: list[ArmResul
 
 
 def test_what_is_not_known_is_null_in_the_json(gaps: list[ArmResult]) -> None:
-    document = json.loads(json.dumps(to_json("study", "residual", gaps), allow_nan=False))
+    document = json.loads(json.dumps(to_json("study", [study(gaps)]), allow_nan=False))
     _, dhc, dfc = document["arms"]
     assert (dhc["n"], dhc["missing_seeds"], dhc["failed_seeds"], dhc["unpaired_seeds"]) == (2, [2, 4], [2], [3])
     assert [dhc["delta_ci"], dhc["p"]] == [None, None]
@@ -75,7 +76,7 @@ def parsed(markdown: str) -> list[dict[str, str]]:
 
 
 def test_the_markdown_table_parses_back_to_the_numbers(rows: list[ArmResult]) -> None:
-    table = parsed(to_markdown("residual", rows))
+    table = parsed(to_markdown([study(rows)]))
     assert [line["arm"] for line in table] == ["residual", "dhc", "dfc"]
     for line, row in zip(table, rows, strict=True):
         assert row.loss is not None
@@ -90,7 +91,7 @@ def test_the_markdown_table_parses_back_to_the_numbers(rows: list[ArmResult]) ->
 
 
 def test_what_is_not_known_is_a_dash_in_the_markdown_and_every_gap_has_a_note(gaps: list[ArmResult]) -> None:
-    markdown = to_markdown("residual", gaps)
+    markdown = to_markdown([study(gaps)])
     _, dhc, dfc = parsed(markdown)
     assert {value for key, value in dfc.items() if key not in ("arm", "seeds")} == {MISSING}
     assert (dhc["seeds"], dfc["seeds"]) == ("2/4", "0/4")
@@ -99,14 +100,14 @@ def test_what_is_not_known_is_a_dash_in_the_markdown_and_every_gap_has_a_note(ga
         "dhc: failed with seed 2.", "dhc: not finished with seed 4.",
         "dhc: seed 3 has other batches or validation windows than the baseline: not paired.", "dfc: not finished with seed 1, 2, 3, 4.",
     ):  # fmt: skip
-        assert said in notes("residual", gaps)
+        assert said in notes(study(gaps))
         assert said in markdown
 
 
 def test_the_csv_parses_back_to_the_json(rows: list[ArmResult], gaps: list[ArmResult]) -> None:
     for made in (rows, gaps):
-        lines = list(csv.DictReader(io.StringIO(to_csv("a, study", "residual", made))))
-        arms = to_json("a, study", "residual", made)["arms"]
+        lines = list(csv.DictReader(io.StringIO(to_csv("a, study", [study(made)]))))
+        arms = to_json("a, study", [study(made)])["arms"]
         assert [line["arm"] for line in lines] == [arm["arm"] for arm in arms]
         for line, arm in zip(lines, arms, strict=True):
             assert (line["suite"], line["baseline"]) == ("a, study", "residual")
@@ -122,7 +123,7 @@ def test_the_csv_parses_back_to_the_json(rows: list[ArmResult], gaps: list[ArmRe
 
 
 def test_the_verdict_names_the_best_arm_its_gain_and_its_price(rows: list[ArmResult]) -> None:
-    said = verdict("residual", rows)
+    said = verdict(study(rows))
     assert said.startswith("dhc has the lowest loss, 0.0625 nats per token below 'residual' (95% interval ")
     found = re.search(r"interval ([\d.-]+) to ([\d.-]+), 4 paired seeds\)", said)
     assert found is not None
@@ -139,19 +140,19 @@ def test_the_verdict_does_not_claim_what_the_interval_does_not_show(
     rows: list[ArmResult], gaps: list[ArmResult]
 ) -> None:
     noisy = [rows[0], replace(rows[1], delta=mean_interval([-0.1, 0.05, -0.2, 0.1])), rows[2]]
-    said = verdict("residual", noisy)
+    said = verdict(study(noisy))
     assert said.startswith("No arm is better than 'residual' beyond doubt: the best, dhc, is at -0.0375 nats per token")
     assert "over 4 paired seeds, with an interval that reaches zero." in said
-    said = verdict("residual", gaps)
+    said = verdict(study(gaps))
     assert said.endswith("dhc, is at -0.0600 nats per token over 1 paired seed, too few for an interval.")
     worse = [rows[0], replace(rows[1], delta=mean_interval([0.1, 0.11, 0.12]))]
-    assert verdict("residual", worse).startswith("No arm is better than 'residual'")
+    assert verdict(study(worse)).startswith("No arm is better than 'residual'")
 
 
 def test_the_verdict_prefers_a_resolved_gain_to_a_larger_unresolved_one(rows: list[ArmResult]) -> None:
     lucky = replace(rows[2], arm="lucky", delta=mean_interval([-3.0, 2.0, -1.0]))
-    assert verdict("residual", [*rows, lucky]).startswith("dhc has the lowest loss")
+    assert verdict(study([*rows, lucky])).startswith("dhc has the lowest loss")
 
 
 def test_the_verdict_admits_that_there_is_nothing_to_compare(rows: list[ArmResult]) -> None:
-    assert verdict("residual", rows[:1]) == "Nothing can be compared with 'residual' yet."
+    assert verdict(study(rows[:1])) == "Nothing can be compared with 'residual' yet."

@@ -17,7 +17,7 @@ from harness.conform.laws import LAWS
 from harness.conform.ours import own_subject
 from harness.conform.references import REFERENCES
 from harness.connections.settings import CONNECTIONS, ConnectionSettings
-from harness.models.decoder import Decoder
+from harness.models.decoder import Decoder, token_losses
 from harness.models.settings import DecoderSettings
 from harness.training.meters import saved_activation_bytes
 from harness.training.optim import parameter_groups
@@ -105,7 +105,10 @@ def test_saved_bytes_in_a_decoder_differ_from_the_residuals_by_the_formula(setti
         counts = []
         for length in (4, 8):
             tokens = torch.zeros(1, length + 1, dtype=torch.long)
-            counts.append(saved_activation_bytes(Decoder(shape, connection, 11), tokens))
+            model = Decoder(shape, connection, 11)
+            counts.append(
+                saved_activation_bytes(model, [tokens], lambda net, x: token_losses(net(x[:, :-1]), x[:, 1:]))
+            )
         return (counts[1] - counts[0]) / 4
 
     residual = CONNECTIONS["residual"]()

@@ -37,6 +37,7 @@ def losses(connection: dict[str, Any], precision: str) -> list[float]:
     from pydantic import TypeAdapter
 
     from harness.connections.settings import AnyConnection
+    from harness.data.inputs import TextInputs
     from harness.models.settings import DecoderSettings
     from harness.training.fit import fit
     from harness.training.recipe import Recipe
@@ -47,7 +48,7 @@ def losses(connection: dict[str, Any], precision: str) -> list[float]:
         model=DecoderSettings(layers=4, width=32, heads=2, context=32, dropout=0.1),
         train=TrainSettings(steps=20, batch_size=4, lr=2e-3, warmup_steps=4, log_every=1, validate_every=20,
                             validation_tokens=256, precision=precision, device="cpu"),
-        tokenizer="bytes",
+        inputs=TextInputs(257, 256),
         streams={"backbone": 1, "connection": 2, "data": 3, "dropout": 4},
     )  # fmt: skip
     journal = MemoryJournal()

@@ -10,25 +10,32 @@ import torch
 from torch import nn
 from training_support import CONNECTIONS
 
+from harness.models.decoder import token_losses
 from harness.training.meters import WARMUP_STEPS, Throughput, saved_activation_bytes
 from harness.training.recipe import build_model
+
+
+def nats(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+    return token_losses(model(tokens[:, :-1]), tokens[:, 1:])
 
 
 def test_saved_bytes_are_the_same_twice_and_leave_model_and_random_state_alone(recipe: Callable[..., Any]) -> None:
     model = build_model(recipe(CONNECTIONS["dhc-n4"], dropout=0.1)).train()
     tokens = torch.randint(0, 257, (4, 33))
     state = torch.get_rng_state()
-    first = saved_activation_bytes(model, tokens)
+    first = saved_activation_bytes(model, [tokens], nats)
     assert torch.equal(torch.get_rng_state(), state)
-    assert saved_activation_bytes(model, tokens) == first > 0
+    assert saved_activation_bytes(model, [tokens], nats) == first > 0
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def test_saved_bytes_grow_with_the_batch_and_with_streams(recipe: Callable[..., Any]) -> None:
     tokens = torch.randint(0, 257, (4, 33))
-    sizes = {name: saved_activation_bytes(build_model(recipe(CONNECTIONS[name])), tokens) for name in CONNECTIONS}
+    sizes = {
+        name: saved_activation_bytes(build_model(recipe(CONNECTIONS[name])), [tokens], nats) for name in CONNECTIONS
+    }
     assert sizes["residual"] < sizes["sfc-m2"] < sizes["shc-n2"] < sizes["dhc-n4"]
-    double = saved_activation_bytes(build_model(recipe(CONNECTIONS["residual"])), tokens.repeat(2, 1))
+    double = saved_activation_bytes(build_model(recipe(CONNECTIONS["residual"])), [tokens.repeat(2, 1)], nats)
     assert double == pytest.approx(2 * sizes["residual"], rel=0.02)
 
 
@@ -43,7 +50,7 @@ def test_a_storage_saved_twice_counts_once_and_weights_never() -> None:
             x = self.embedding(tokens)
             return self.head(x * x)  # x is saved twice by the product, x*x by the head
 
-    saved = saved_activation_bytes(Square(), torch.zeros(3, 6, dtype=torch.int64))
+    saved = saved_activation_bytes(Square(), [torch.zeros(3, 6, dtype=torch.int64)], nats)
     states = 2 * 3 * 5 * 8 * 4  # x and x*x
     assert states < saved <= states + 3 * 5 * 7 * 4 * 2 + 3 * 5 * 8 * 2  # and what cross-entropy keeps
 

@@ -1,0 +1,107 @@
+"""Hours, memory and disk of a suite's arms before anything is paid, on a chip of the table or on a measured machine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from harness.connections.settings import ResidualSettings
+from harness.data.inputs import Inputs
+from harness.errors import UsageError, nearest
+from harness.models import cost
+from harness.suite.schema import Arm
+
+USUAL_MFU = 0.4
+"""Share of a chip's dense peak that a training step is taken to reach where nobody says otherwise."""
+
+PASSES = 3
+"""Stream traffic of a training step over that of its forward pass, as with FLOPs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What hours and memory are estimated for."""
+
+    name: str
+    count: int = 1
+    """Devices that share one cell's batch."""
+    sharded: bool = False
+    """Weights, gradients and optimiser state in parts over the devices (FSDP), or whole on each (DDP)."""
+    chip: cost.Device | None = None
+    mfu: float = USUAL_MFU
+    step_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Measured here, by arm; what has no entry is estimated from the chip."""
+
+    @property
+    def about(self) -> str:
+        if self.chip is None:
+            return f"{self.name}, by a short measured step of every arm"
+        sharing = f" × {self.count} ({'FSDP' if self.sharded else 'DDP'})" if self.count > 1 else ""
+        return f"{self.name}{sharing}, at {self.mfu:.0%} of its dense peak, communication not counted"
+
+    def seconds(self, name: str, arm: Arm, inputs: Inputs) -> float | None:
+        """Of training and validating one cell of the arm; None where nothing is known of this machine."""
+        train, positions = arm.train, arm.model.positions(inputs)
+        validations = math.ceil(train.steps / train.validate_every)
+        # A validation is forward passes, a third of the work of training steps.
+        judged = validations * train.validation_tokens / (PASSES * train.batch_size * positions)
+        each = self.step_seconds.get(name)
+        if each is None and self.chip is not None:
+            each = self._step(arm, inputs)
+        return None if each is None else each * (train.steps + judged)
+
+    def _step(self, arm: Arm, inputs: Inputs) -> float | None:
+        """Arithmetic at `mfu` of the peak, and beside it the streams' traffic beyond a residual's at full bandwidth."""
+        assert self.chip is not None
+        peak = self.chip.peak(arm.train.precision)
+        if peak is None:
+            return None
+        flops = cost.training_flops(arm.model, arm.connection, inputs) * arm.train.batch_size
+        moved = sum(cost.traffic(arm.model, arm.connection)) - sum(cost.traffic(arm.model, ResidualSettings()))
+        tokens = arm.train.batch_size * arm.model.positions(inputs)
+        size = PASSES * moved * arm.model.sublayers * tokens * (2 if arm.train.precision == "bf16" else 4)
+        return flops / (self.count * peak * self.mfu) + max(size, 0) / (self.count * self.chip.bandwidth)
+
+    def memory(self, arm: Arm, inputs: Inputs) -> cost.Memory:
+        """Of one device during a step: tensors, without the libraries, buffers of communication and fragments."""
+        train = arm.train
+        examples = min(-(-train.batch_size // self.count), train.micro_batch_size or train.batch_size)
+        whole = cost.memory(arm.model, arm.connection, inputs, batch=examples, precision=train.precision)
+        if not self.sharded or self.count == 1:
+            return whole
+        block = -(-cost.parameters(arm.model, arm.connection, inputs).backbone // arm.model.layers)
+        return replace(
+            whole,
+            weights=-(-whole.weights // self.count) + 4 * block,  # and the block at work, gathered
+            gradients=-(-whole.gradients // self.count),
+            optimiser=-(-whole.optimiser // self.count),
+        )
+
+
+def disk(arm: Arm, inputs: Inputs) -> tuple[int, int]:
+    """Bytes (kept, while training) of one cell: its weights; a checkpoint with the optimiser's state, and the next one
+    being written."""
+    size = 4 * cost.parameters(arm.model, arm.connection, inputs).total
+    return size, 2 * 3 * size
+
+
+def table_machine(name: str, count: int, sharded: bool, mfu: float | None) -> Machine:
+    """A chip of the table. Raises UsageError with the nearest name there is."""
+    chip = cost.find_device(name)
+    if chip is None:
+        known = [device.name for device in cost.DEVICES]
+        raise UsageError(f"--device: no chip '{name}' in the table, and 'here' is this machine{nearest(name, known)}")
+    return Machine(name=chip.name, count=count, sharded=sharded, chip=chip, mfu=mfu or USUAL_MFU)
+
+
+def check_budget(hours: float | None, memory: int, budget_hours: float | None, budget_memory: float | None) -> None:
+    """Raises UsageError where the estimate is over a budget (hours; GiB), or where there is none to hold it to."""
+    if budget_hours is not None:
+        if hours is None:
+            raise UsageError("--budget-hours: nothing is known of this machine; name a chip, or --device here")
+        if hours > budget_hours:
+            raise UsageError(f"--budget-hours: about {hours:.3g} hours are needed, and {budget_hours:g} are allowed")
+    if budget_memory is not None and memory > budget_memory * 2**30:
+        need = f"{memory / 2**30:.3g} GiB"
+        raise UsageError(f"--budget-memory: about {need} are needed at a time, and {budget_memory:g} GiB are allowed")

@@ -1,0 +1,175 @@
+"""What a model is trained for: where its batches come from, what it loses on one, how it is judged on held-out data."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from harness.data.batches import Batch, BatchSource, validation_windows
+from harness.data.corpora import Corpus
+from harness.data.images import ImageSet, ImageSource, scaled
+from harness.data.load import Data
+from harness.data.tokenizers import TOKENIZERS
+from harness.evaluation.images import LEVELS, classify, denoise, fixed_noise, level_names
+from harness.models.decoder import token_losses
+from harness.models.diffusion import NoiseSchedule
+from harness.models.network import Network
+from harness.models.settings import DecoderSettings, DiTSettings, ViTSettings
+from harness.training.recipe import Recipe
+
+PIECE = 32
+"""Examples at a time in validation, unless training itself takes fewer."""
+
+Forward = Callable[[], AbstractContextManager[None]]
+"""The context (precision) in which the model is to run."""
+
+
+class Objective(ABC):
+    """`batch(step)` is a function of the recipe's data seed and the step. `losses` has one number for every item that
+    counts (token, image); the loss is the mean over all items of a step, however they are split. `held_out` never
+    changes, and `judge` divides sums over all of it once."""
+
+    held_out: Batch
+
+    def __init__(self, recipe: Recipe):
+        self.piece = recipe.train.micro_batch_size or PIECE
+
+    @abstractmethod
+    def batch(self, step: int) -> Batch:
+        """The examples of `step` = 0, 1, ..."""
+
+    @abstractmethod
+    def losses(self, model: Network, *batch: Tensor) -> Tensor:
+        """The loss of every item."""
+
+    @abstractmethod
+    def judge(self, model: Network, device: torch.device, forward: Forward) -> dict[str, float]:
+        """`validation/...`, the loss among them, of a model in evaluation mode."""
+
+    def _pieces(self, device: torch.device) -> Iterator[tuple[Tensor, ...]]:
+        for start in range(0, len(self.held_out[0]), self.piece):
+            yield tuple(torch.from_numpy(array[start : start + self.piece]).to(device) for array in self.held_out)
+
+
+class LanguageModelling(Objective):
+    """Nats per token."""
+
+    def __init__(self, recipe: Recipe, corpus: Corpus):
+        super().__init__(recipe)
+        assert isinstance(recipe.model, DecoderSettings)
+        tokenizer, context = TOKENIZERS[recipe.data.tokenizer](), recipe.model.context
+        self.source = BatchSource(
+            tokenizer.stream(corpus.train),
+            batch_size=recipe.train.batch_size,
+            context=context,
+            seed=recipe.streams["data"],
+        )
+        count = max(recipe.train.validation_tokens // context, 1)
+        self.held_out = (validation_windows(tokenizer.stream(corpus.valid), count=count, context=context),)
+        self.bytes = int(tokenizer.byte_lengths()[self.held_out[0][:, 1:]].sum())
+
+    def batch(self, step: int) -> Batch:
+        return (self.source.batch(step),)
+
+    def losses(self, model: Network, *batch: Tensor) -> Tensor:
+        (tokens,) = batch
+        return token_losses(model(tokens[:, :-1]), tokens[:, 1:])
+
+    def judge(self, model: Network, device: torch.device, forward: Forward) -> dict[str, float]:
+        nats = torch.zeros((), dtype=torch.float64)
+        for (tokens,) in self._pieces(device):
+            with forward():
+                losses = self.losses(model, tokens)
+            nats += losses.sum(dtype=torch.float64).cpu()
+        loss = nats.item() / self.held_out[0][:, 1:].size
+        return {
+            "validation/loss": loss,
+            "validation/bits_per_byte": nats.item() / (self.bytes * math.log(2.0)),
+            "validation/perplexity": math.exp(min(loss, 700.0)),
+        }
+
+
+class ImageObjective(Objective):
+    """What classification and denoising share: the images."""
+
+    def __init__(self, recipe: Recipe, images: ImageSet):
+        super().__init__(recipe)
+        self.seed, self.classes = recipe.streams["data"], images.inputs.classes
+        self.source = ImageSource(
+            images.train, batch_size=recipe.train.batch_size, seed=self.seed, augment=recipe.data.augment
+        )
+        count = max(recipe.train.validation_tokens // recipe.model.positions(images.inputs), 1)
+        available = len(images.valid)
+        chosen = np.arange(min(count, available)) * available // min(count, available)
+        self.held_out = (scaled(images.valid.pixels(chosen)), images.valid.labels[chosen])
+
+
+class Classification(ImageObjective):
+    """Nats per image."""
+
+    def batch(self, step: int) -> Batch:
+        return self.source.batch(step)
+
+    def losses(self, model: Network, *batch: Tensor) -> Tensor:
+        images, labels = batch
+        return F.cross_entropy(model(images).float(), labels, reduction="none")
+
+    def judge(self, model: Network, device: torch.device, forward: Forward) -> dict[str, float]:
+        nats, right = 0.0, 0
+        for images, labels in self._pieces(device):
+            with forward():
+                one_nats, one_right = classify(model, images, labels)
+            nats, right = nats + one_nats, right + one_right
+        count = len(self.held_out[0])
+        return {"validation/loss": nats / count, "validation/accuracy": right / count}
+
+
+class Denoising(ImageObjective):
+    """Squared error of the predicted noise per pixel and channel, at a noise level drawn evenly for every image."""
+
+    def __init__(self, recipe: Recipe, images: ImageSet):
+        super().__init__(recipe, images)
+        assert isinstance(recipe.model, DiTSettings)
+        self.schedule = NoiseSchedule(recipe.model)
+        self.timesteps, self.class_dropout = recipe.model.timesteps, recipe.model.class_dropout
+        pixels, labels = self.held_out
+        # Image i at level i mod LEVELS, with noise that never changes.
+        levels = np.arange(len(pixels)) % LEVELS
+        self.held_out = (pixels, labels, levels, fixed_noise(pixels.shape))
+
+    def batch(self, step: int) -> Batch:
+        images, labels = self.source.batch(step)
+        draw = np.random.default_rng([self.seed, step, 2])  # not the streams of order and augmentation
+        timesteps = draw.integers(self.timesteps, size=len(labels))
+        noise = draw.standard_normal(images.shape, dtype=np.float32)
+        hidden = draw.random(len(labels)) < self.class_dropout
+        return images, np.where(hidden, self.classes, labels), timesteps, noise
+
+    def losses(self, model: Network, *batch: Tensor) -> Tensor:
+        images, labels, timesteps, noise = batch
+        predicted = model(self.schedule.to(images.device).noisy(images, noise, timesteps), timesteps, labels)
+        return (predicted.float() - noise).square().flatten(1).mean(dim=1)
+
+    def judge(self, model: Network, device: torch.device, forward: Forward) -> dict[str, float]:
+        errors = []
+        for images, labels, levels, noise in self._pieces(device):
+            with forward():
+                errors.append(denoise(model, self.schedule, images, labels, levels, noise).cpu())
+        error, levels = torch.cat(errors), torch.from_numpy(self.held_out[2])
+        by_level = [error[levels == level] for level in range(min(LEVELS, len(error)))]
+        named = {f"validation/{name}": at.mean().item() for name, at in zip(level_names(), by_level, strict=False)}
+        return {"validation/loss": error.mean().item(), **named}
+
+
+def make_objective(recipe: Recipe, data: Data) -> Objective:
+    """The objective of the recipe's model on these data."""
+    if isinstance(data, Corpus):
+        return LanguageModelling(recipe, data)
+    return Classification(recipe, data) if isinstance(recipe.model, ViTSettings) else Denoising(recipe, data)
