@@ -85,13 +85,12 @@ def fit(
     seconds = keeper.throughput.seconds_per_step()
     if seconds is not None:
         metrics["cost/tokens_per_second"] = keeper.tokens_per_step / seconds
-        device = torch.cuda.get_device_name(module.device) if module.device.type == "cuda" else "cpu"
         share = cost.mfu(
             recipe.model,
             recipe.connection,
             recipe.inputs,
             examples_per_second=settings.batch_size / seconds,
-            device_name=device,
+            device_name=_chip(module),
             precision=settings.precision,
         )
         if share is not None:  # a chip without an entry has no MFU rather than a guessed one
@@ -102,6 +101,11 @@ def fit(
         "shared_weights": init_digest,
     }
     return Fitted(model=model.eval(), metrics=metrics, digests=digests)
+
+
+def _chip(module: Trained) -> str:
+    """The name of what was trained on, as the table of chips knows it; CPUs are not in it."""
+    return torch.cuda.get_device_name(module.device) if module.device.type == "cuda" else "cpu"
 
 
 def _costs(recipe: Recipe) -> dict[str, float]:

@@ -155,11 +155,11 @@ def test_under_autocast_it_is_bf16_with_a_router_in_fp32() -> None:
 
 
 def test_experts_are_chosen_evenly_over_routers_drawn_anew() -> None:
-    """Under a router of independent rows no expert is preferred: over 300 draws the mean share of each is 1 / E within
+    """Under a router of independent rows no expert is preferred: over 150 draws the mean share of each is 1 / E within
     4.5 standard errors, measured over the draws (for 6 experts a false alarm in 20,000 such tests)."""
     module, shares = mixture(), []
     module.eval()
-    for draw in range(300):
+    for draw in range(150):
         generator = torch.Generator().manual_seed(draw)
         with torch.no_grad():
             module.router.weight.normal_(0.0, 0.02, generator=generator)
@@ -168,7 +168,7 @@ def test_experts_are_chosen_evenly_over_routers_drawn_anew() -> None:
         shares.append(module.counts / module.counts.sum())
     drawn = torch.stack(shares).double()
     error = drawn.std(dim=0) / len(drawn) ** 0.5
-    assert (error < 0.005).all(), "too few draws to see anything"
+    assert (error < 0.01).all(), "too few draws to see anything"
     assert ((drawn.mean(dim=0) - 1 / 6).abs() < 4.5 * error).all()
 
 
@@ -194,6 +194,7 @@ def test_the_balance_loss_is_1_when_even_and_experts_over_chosen_when_collapsed(
 
 def test_descending_the_balance_loss_evens_the_loads() -> None:
     module, x = mixture(), inputs(tokens=64) + 1.0  # what all tokens have in common favours the same experts
+    torch.nn.init.ones_(module.norm.weight)
     losses, loads = [], []
     for _ in range(100):
         module.reset()
@@ -204,11 +205,11 @@ def test_descending_the_balance_loss_evens_the_loads() -> None:
         loads.append(6 * module.counts.max().item() / module.counts.sum().item())
         (gradient,) = torch.autograd.grad(loss, module.router.weight)
         with torch.no_grad():
-            module.router.weight -= 0.1 * gradient
-    assert losses[0] > 1.5
-    assert losses[-1] < 1.1
-    assert loads[-1] < 0.7 * loads[0]
-    print(losses[::20], loads[::20])
+            module.router.weight -= 0.2 * gradient
+    assert losses[0] > 1.8
+    assert loads[0] > 2.0
+    assert losses[-1] < 1.05
+    assert loads[-1] < 1.1
 
 
 def test_tallies_are_in_no_checkpoint_and_survive_inference_mode() -> None:
