@@ -42,8 +42,18 @@ def test_the_options_are_these_and_a_new_one_is_a_decision() -> None:
         text = harness(verb, "--help").stdout
         found[verb] = sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - {"--help", "--results"})
     assert found == {
-        "plan": ["--json", "--smoke"],
-        "run": ["--fail-fast", "--force", "--jobs", "--retry-failed", "--smoke"],
+        "plan": [
+            "--budget-hours",
+            "--budget-memory",
+            "--device",
+            "--devices",
+            "--fsdp",
+            "--jobs",
+            "--json",
+            "--mfu",
+            "--smoke",
+        ],
+        "run": ["--budget-hours", "--budget-memory", "--fail-fast", "--force", "--jobs", "--retry-failed", "--smoke"],
         "status": ["--json", "--smoke"],
         "compare": ["--baseline", "--format", "--json", "--plot", "--smoke"],
         "list": ["--json"],

@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -44,13 +44,12 @@ def score(
         if isinstance(model.settings, ViTSettings):
             return score_classifier(model, data)
         return score_denoiser(model, data, settings, picture)
-    assert isinstance(model.settings, DecoderSettings)
     if not settings.tasks:  # a machine without lm-eval can still train
         return {}
     from harness.evaluation.lm import HarnessLM
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    lm = HarnessLM(model, TOKENIZERS[tokenizer](), model.settings.context)
+    lm = HarnessLM(model, TOKENIZERS[tokenizer](), cast(DecoderSettings, model.settings).context)
     scores: dict[str, float] = {}
     with _random_state_kept():
         for name in settings.tasks:

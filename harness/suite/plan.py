@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -82,7 +83,6 @@ def _arm(name: str, arm: Arm, suite: Suite, inputs: Inputs, cells: list[Cell], m
     count, examples = cost.parameters(*shape), arm.train.steps * arm.train.batch_size
     read, written = cost.traffic(arm.model, arm.connection)
     memory, (kept, training) = machine.memory(arm, inputs), disk(arm, inputs)
-    parts = ("weights", "gradients", "optimiser", "activations", "streams", "total")
     return {
         "arm": name,
         "baseline": suite.baseline_of(name),
@@ -97,7 +97,7 @@ def _arm(name: str, arm: Arm, suite: Suite, inputs: Inputs, cells: list[Cell], m
         "stream_elements_per_token": round(read + written),
         "tokens_per_cell": examples * arm.model.positions(inputs),
         "training_flops_per_cell": cost.training_flops(*shape) * examples,
-        "memory_bytes": {part: getattr(memory, part) for part in parts},
+        "memory_bytes": {**dataclasses.asdict(memory), "total": memory.total},
         "seconds_per_cell": machine.seconds(name, arm, inputs),
         "disk_bytes_per_cell": kept,
         "disk_bytes_in_training": training,
@@ -123,7 +123,7 @@ def plan_text(plan: dict[str, Any]) -> str:
             f"{arm['stream_elements_per_token']:>12,}{arm['tokens_per_cell']:>17,}"
             f"{_time(arm['seconds_per_cell']):>11}{done:>5}/{arm['cells']}"
         )
-    parts = ("weights", "gradients", "optimiser", "activations", "streams", "total")
+    parts = list(plan["arms"][0]["memory_bytes"])
     lines += ["", f"{'memory of a step':<20}" + "".join(f"{part:>13}" for part in parts)]
     lines += [
         f"{arm['arm']:<20}" + "".join(f"{_size(arm['memory_bytes'][part]):>13}" for part in parts)
@@ -138,8 +138,8 @@ def plan_text(plan: dict[str, Any]) -> str:
         + (f", on {machine['about']}" if machine else " (--device here measures, --device h200 estimates)")
         + f"; memory {_size(plan['memory_bytes'])}, disk {_size(plan['disk_bytes_todo'])}",
         "FLOPs: forward, per token. stream el.: elements read and written per token and sub-layer to keep the stream",
-        "(unfused); time follows this column more than FLOPs. Memory: tensors of one device at the end of the forward",
-        "pass. Time: training and validation, without start-up and scoring.",
+        "(unfused); time follows this column more than FLOPs. Memory: tensors of one device at the peak of a step. Time:",
+        "training and validation, without start-up and scoring.",
     ]
     return "\n".join(lines)
 

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from harness.data.corpora import Corpus
+from harness.data.inputs import TextInputs
 from harness.suite.cells import cells
 from harness.suite.file import load_suite
 from harness.suite.plan import plan, plan_text
 
+TEXT = TextInputs(257, 256)
 ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / "suites" / "quickstart.yaml"
 HEAVY = ("torch", "lightning", "mlflow", "lm_eval", "scipy", "pandas", "matplotlib")
@@ -41,7 +43,7 @@ def test_the_totals_of_a_half_done_suite_add_up(corpus: Corpus) -> None:
     made = cells(suite, corpus)
     states = {cell.identity: "done" if cell.seed <= 2 else "todo" for cell in made}
     states[made[-1].identity] = "failed"
-    document = plan(suite, corpus, made, states)
+    document = plan(suite, TEXT, corpus, made, states)
     arms = {arm["arm"]: arm for arm in document["arms"]}
     assert document["todo"] == 10, "what is failed is still to be done"
     assert document["training_flops_todo"] == 2 * sum(arm["training_flops_per_cell"] for arm in arms.values())
@@ -63,7 +65,7 @@ def test_the_totals_of_a_half_done_suite_add_up(corpus: Corpus) -> None:
 def test_the_plan_names_the_data_and_says_how_much_there_is(corpus: Corpus) -> None:
     suite = load_suite(QUICKSTART)
     made = cells(suite, corpus)
-    document = plan(suite, corpus, made, {cell.identity: "todo" for cell in made})
+    document = plan(suite, TEXT, corpus, made, {cell.identity: "todo" for cell in made})
     assert document["data"] == {
         "corpus": "fake", "digest": corpus.digest, "train_bytes": 21, "valid_bytes": 18, "tokenizer": "bytes",
     }  # fmt: skip
@@ -73,7 +75,7 @@ def test_the_text_says_cells_arms_seeds_prices_and_what_is_done(corpus: Corpus) 
     suite = load_suite(QUICKSTART)
     made = cells(suite, corpus)
     states = {cell.identity: "done" if cell.seed == 1 else "running" for cell in made}
-    text = plan_text(plan(suite, corpus, made, states))
+    text = plan_text(plan(suite, TEXT, corpus, made, states))
     assert "20 cells = 5 arms × 4 seeds; 15 to run" in text
     rows = {line.split()[0]: line.split() for line in text.splitlines() if line.endswith("1/4")}
     assert list(rows) == list(suite.arms)

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from harness.data.corpora import Corpus
+from harness.data.load import Data, inputs_of, load_data
 from harness.errors import UsageError
 from harness.suite.cells import cells
-from harness.suite.file import load_suite
+from harness.suite.file import SuiteFile, load_suite
 from harness.suite.find import find_suite, known, known_text
 from harness.suite.plan import plan, plan_text
 from harness.suite.smoke import smoke
@@ -27,8 +28,11 @@ def test_there_are_suite_files_to_check() -> None:
 @pytest.mark.parametrize("shrunk", [False, True], ids=["full", "smoke"])
 def test_every_suite_file_parses_and_plans(path: Path, shrunk: bool, corpus: Corpus) -> None:
     suite = smoke(load_suite(path)) if shrunk else load_suite(path)
-    made = cells(suite, corpus)
-    document = plan(suite, corpus, made, {cell.identity: "todo" for cell in made})
+    data: Data = corpus if suite.data.kind == "text" else load_data(suite.data)
+    inputs = inputs_of(suite.data, data)
+    SuiteFile(path, []).check_inputs(suite, inputs)
+    made = cells(suite, data)
+    document = plan(suite, inputs, data, made, {cell.identity: "todo" for cell in made})
     assert document["todo"] == len(made) == len(suite.arms) * len(suite.seeds)
     assert len({cell.identity for cell in made}) == len(made), "two arms of a shipped suite are the same"
     assert all(arm in plan_text(document) for arm in suite.arms)
@@ -69,7 +73,8 @@ def test_the_list_names_suites_connections_scales_corpora_and_tasks() -> None:
     found = known()
     assert {"residual", "hyper", "frac"} <= {connection["type"] for connection in found["connections"]}
     assert "suites/quickstart.yaml" in {suite["file"] for suite in found["suites"]}
-    assert found["corpora"] == ["stdlib", "text"]
+    assert found["corpora"] == ["stdlib", "text", "digits", "cifar10", "image_folder"]
+    assert list(found["models"]) == ["decoder", "vit", "dit"]
     text = known_text(found)
     for word in ("quickstart", "rate", "toy", "stdlib", "cloze", "bytes"):
         assert word in text

@@ -2,46 +2,57 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from harness.connections.settings import ConnectionSettings, ResidualSettings
 from harness.data.inputs import Inputs
 from harness.models.cost.kept import Precision, saved_bytes
 from harness.models.cost.weights import parameters
-from harness.models.settings import ModelSettings
+from harness.models.settings import DecoderSettings, ModelSettings
 
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Bytes at the end of a forward pass, when everything is there at once."""
+    """Bytes at the peak of a step, as a backward pass begins. Weights, gradients and moments are in fp32."""
 
     weights: int
     gradients: int
+    """There at the peak where a step has several micro-batches; of a single one they come as activations go."""
     optimiser: int
     """AdamW's two moments."""
     activations: int
     """What a residual network of this shape keeps for its backward pass."""
     streams: int
     """What the connection keeps beyond that; below zero for one that keeps less."""
+    workspace: int
+    """The logits' gradient behind and before their log-softmax; under bf16 autocast, the weights' copies in bf16."""
 
     @property
     def total(self) -> int:
-        return self.weights + self.gradients + self.optimiser + self.activations + self.streams
+        return sum(astuple(self))
 
 
 def memory(
     model: ModelSettings, connection: ConnectionSettings, inputs: Inputs, *, batch: int, precision: Precision
 ) -> Memory:
-    """Of a step with `batch` examples per micro-batch."""
-    count = parameters(model, connection, inputs).total
+    """Of a step with `batch` examples per micro-batch. Raises TypeError for a model without formulas."""
+    count = parameters(model, connection, inputs)
     activations = batch * saved_bytes(model, ResidualSettings(), inputs, precision=precision)
     kept = batch * saved_bytes(model, connection, inputs, precision=precision)
+    workspace, looked_up = 0, 0
+    if isinstance(model, DecoderSettings):
+        rows = model.embedding_rows(inputs)
+        workspace = 2 * 4 * batch * model.context * rows
+        looked_up = 0 if model.tied else rows * model.width
+    if precision == "bf16":
+        workspace += 2 * (count.embedding + count.backbone - looked_up)  # an embedding that is only read is not cast
     return Memory(
-        weights=4 * count,
-        gradients=4 * count,
-        optimiser=8 * count,
+        weights=4 * count.total,
+        gradients=4 * count.total,
+        optimiser=2 * 4 * count.total,
         activations=activations,
         streams=kept - activations,
+        workspace=workspace,
     )
 
 

@@ -15,7 +15,10 @@ from typing import Literal
 
 from harness.connections.settings import (
     AltUpSettings,
+    AttentionResidualsSettings,
     ConnectionSettings,
+    DenseFormerSettings,
+    HyperSettings,
     LaurelSettings,
     MUDDSettings,
     ResidualSettings,
@@ -77,9 +80,19 @@ def _beyond(connection: ConnectionSettings, width: int, sublayers: int, *, copie
     elements = (connection.saved_bytes(width, sublayers) - ResidualSettings().saved_bytes(width, sublayers)) // 4
     if elements < 0:  # norms that share an input; with copies there are as many of those
         return Kept(half=elements, copies=-elements // 2 if copied else 0)
-    # States that norms and, in fp32, the wiring read: one storage where all is fp32.
-    shared = {LaurelSettings: sublayers, AltUpSettings: sublayers // BRANCHES_PER_BLOCK}.get(type(connection), 0)
-    return Kept(full=elements, copies=shared * width)
+    return Kept(full=elements, copies=_shared(connection, sublayers) * width)
+
+
+def _shared(connection: ConnectionSettings, sublayers: int) -> int:
+    """States that norms and the wiring both read, or that are views of the embedding: one storage where all is fp32,
+    and one more each where the wiring casts what it reads."""
+    if isinstance(connection, LaurelSettings):
+        return sublayers
+    if isinstance(connection, AltUpSettings):
+        return sublayers // BRANCHES_PER_BLOCK + connection.rate - 1
+    if isinstance(connection, HyperSettings):
+        return connection.rate - 1
+    return int(isinstance(connection, DenseFormerSettings | AttentionResidualsSettings | MUDDSettings))
 
 
 def _separate(model: ModelSettings, connection: ConnectionSettings) -> int:

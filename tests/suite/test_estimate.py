@@ -1,0 +1,109 @@
+"""Hours, memory and disk of a plan: from a chip of the table, from measured steps, against budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from harness.connections.settings import ResidualSettings
+from harness.data.inputs import TextInputs
+from harness.errors import UsageError
+from harness.models import cost
+from harness.suite.estimate import Machine, check_budget, disk, table_machine
+from harness.suite.schema import Arm, Suite
+
+TEXT = TextInputs(257, 256)
+
+
+@pytest.fixture
+def arms(load: Callable[..., Suite]) -> dict[str, Arm]:
+    return load().arms
+
+
+def test_hours_on_a_chip_are_flops_at_its_peak_and_the_streams_traffic(arms: dict[str, Arm]) -> None:
+    machine = table_machine("h200", 1, False, 0.5)
+    assert machine.chip is not None
+    residual, dhc = arms["residual"], arms["dhc"]
+    train = residual.train
+    judged = -(-train.steps // train.validate_every) * train.validation_tokens / (3 * train.batch_size * 64)
+    flops = cost.training_flops(residual.model, residual.connection, TEXT) * train.batch_size
+    expected = flops / (machine.chip.fp32 * 0.5) * (train.steps + judged)
+    assert machine.seconds("residual", residual, TEXT) == pytest.approx(expected)
+    # Rate 4, dynamic: (8n + 2) widths are moved per sub-layer where a residual moves 3, and the small coefficients.
+    moved = 3 * 4 * train.batch_size * 64 * 24 * ((34 - 3) * 64 + 2 * 24)
+    flops = cost.training_flops(dhc.model, dhc.connection, TEXT) * train.batch_size
+    expected = (flops / (machine.chip.fp32 * 0.5) + moved / machine.chip.bandwidth) * (train.steps + judged)
+    assert machine.seconds("dhc", dhc, TEXT) == pytest.approx(expected)
+
+
+def test_more_devices_take_less_time_and_a_measured_step_goes_before_the_table(arms: dict[str, Arm]) -> None:
+    one, eight = (table_machine("h200", n, False, None).seconds("dhc", arms["dhc"], TEXT) for n in (1, 8))
+    assert one is not None
+    assert eight == pytest.approx(one / 8)
+    measured = Machine(name="here", step_seconds={"dhc": 2.0})
+    assert measured.seconds("residual", arms["residual"], TEXT) is None
+    seconds = measured.seconds("dhc", arms["dhc"], TEXT)
+    assert seconds is not None
+    assert seconds > 2.0 * arms["dhc"].train.steps
+
+
+def test_a_chip_without_a_peak_for_the_precision_has_no_hours(arms: dict[str, Arm]) -> None:
+    arm = arms["residual"].model_copy(update={"train": arms["residual"].train.model_copy(update={"precision": "bf16"})})
+    assert table_machine("t4", 1, False, None).seconds("residual", arm, TEXT) is None
+
+
+def test_memory_of_a_device_under_ddp_and_fsdp(arms: dict[str, Arm]) -> None:
+    arm = arms["dhc"]
+    alone = Machine(name="x").memory(arm, TEXT)
+    ddp, fsdp = (Machine(name="x", count=4, sharded=sharded).memory(arm, TEXT) for sharded in (False, True))
+    assert (ddp.weights, ddp.gradients, ddp.optimiser) == (alone.weights, alone.gradients, alone.optimiser)
+    assert ddp.activations == alone.activations // 4, "8 examples on four devices"
+    assert ddp.streams == alone.streams // 4
+    assert fsdp.activations == ddp.activations
+    assert (fsdp.gradients, fsdp.optimiser) == (-(-alone.gradients // 4), -(-alone.optimiser // 4))
+    block = cost.parameters(arm.model, arm.connection, TEXT).backbone / arm.model.layers
+    assert fsdp.weights == pytest.approx(alone.weights / 4 + 4 * block, abs=8), "and one block, gathered"
+    assert Machine(name="x", sharded=True).memory(arm, TEXT) == alone
+
+
+def test_micro_batches_bound_the_activations(arms: dict[str, Arm]) -> None:
+    arm = arms["dhc"]
+    small = arm.model_copy(update={"train": arm.train.model_copy(update={"micro_batch_size": 2})})
+    whole, parts = (Machine(name="x").memory(a, TEXT) for a in (arm, small))
+    assert parts == replace(
+        whole, activations=whole.activations // 4, streams=whole.streams // 4, workspace=whole.workspace // 4
+    )
+
+
+def test_disk_is_the_kept_weights_and_two_checkpoints(arms: dict[str, Arm]) -> None:
+    count = cost.parameters(arms["residual"].model, ResidualSettings(), TEXT).total
+    assert disk(arms["residual"], TEXT) == (4 * count, 24 * count)
+
+
+def test_a_chip_that_is_not_in_the_table_is_one_line_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"--device: no chip 'h20O' in the table"):
+        table_machine("h20O", 1, False, None)
+
+
+@pytest.mark.parametrize(
+    ("hours", "memory", "budgets", "message"),
+    [
+        (2.0, 0, (1.5, None), "--budget-hours: about 2 hours are needed, and 1.5 are allowed"),
+        (None, 0, (1.5, None), "--budget-hours: nothing is known of this machine"),
+        (1.0, 3 * 2**30, (None, 2.5), "--budget-memory: about 3 GiB are needed at a time, and 2.5 GiB are allowed"),
+        (1.0, 2**30, (1.0, 1.0), None),
+        (None, 9 * 2**40, (None, None), None),
+    ],
+)
+def test_a_budget_is_held(
+    hours: float | None, memory: int, budgets: tuple[float | None, float | None], message: str | None
+) -> None:
+    if message is None:
+        check_budget(hours, memory, *budgets)
+        return
+    with pytest.raises(UsageError) as caught:
+        check_budget(hours, memory, *budgets)
+    assert message in str(caught.value)
+    assert caught.value.exit_code == 2
