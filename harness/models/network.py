@@ -71,6 +71,10 @@ class Network(nn.Module):
         """What the model has to report of its forward passes since `reset_readings`, by name (expert loads)."""
         return {}
 
+    def expert_loads(self) -> Tensor | None:
+        """(layers, E): every expert's share of the choices since `reset_readings`; None without experts."""
+        return None
+
     def reset_readings(self) -> None:
         """Begin `readings` anew."""
 

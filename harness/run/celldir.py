@@ -9,6 +9,7 @@ result.json        last numbers and digests of the training
 scores-<key>.json  scores under one evaluation setting
 stdout.log         what the worker printed
 samples.png        what a denoiser draws
+experts.json       shares of the experts, layer by layer, on the held-out text at the end
 lease              locked by the process that works on the cell
 """
 
@@ -27,7 +28,7 @@ from harness.errors import UsageError
 
 State = Literal["todo", "running", "stopped", "failed", "done"]
 
-SAMPLES = "samples.png"
+EXPERTS, SAMPLES = "experts.json", "samples.png"
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -8,12 +8,12 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from harness.run.celldir import SAMPLES, read_json
+from harness.run.celldir import EXPERTS, SAMPLES, read_json
 from harness.run.layout import Layout
 from harness.suite.cells import Cell, by_identity
 from harness.tracking import TAG_BORN, TAG_STATE, Entry, Tracker
 
-ARTIFACTS = ("config.json", "environment.json", "stdout.log", SAMPLES)
+ARTIFACTS = ("config.json", "environment.json", "stdout.log", EXPERTS, SAMPLES)
 """Files of a cell's directory that the record keeps a copy of, where they are."""
 
 

@@ -63,12 +63,12 @@ class Machine:
         size = PASSES * moved * arm.model.sublayers * tokens * (2 if arm.train.precision == "bf16" else 4)
         return flops / (self.count * peak * self.mfu) + max(size, 0) / (self.count * self.chip.bandwidth)
 
-    def memory(self, arm: Arm, inputs: Inputs) -> cost.Memory:
+    def memory(self, arm: Arm, inputs: Inputs, sharded: bool | None = None) -> cost.Memory:
         """Of one device during a step: tensors, without the libraries, buffers of communication and fragments."""
-        train = arm.train
+        train, sharded = arm.train, self.sharded if sharded is None else sharded
         examples = min(-(-train.batch_size // self.count), train.micro_batch_size or train.batch_size)
         whole = cost.memory(arm.model, arm.connection, inputs, batch=examples, precision=train.precision)
-        if not self.sharded or self.count == 1:
+        if not sharded or self.count == 1:
             return whole
         block = -(-cost.parameters(arm.model, arm.connection, inputs).backbone // arm.model.layers)
         return replace(
@@ -77,6 +77,10 @@ class Machine:
             gradients=-(-whole.gradients // self.count),
             optimiser=-(-whole.optimiser // self.count),
         )
+
+    def totals(self, arm: Arm, inputs: Inputs) -> dict[str, int]:
+        """Memory of one device with everything whole on each, and in parts over all."""
+        return {"ddp": self.memory(arm, inputs, False).total, "fsdp": self.memory(arm, inputs, True).total}
 
 
 def disk(arm: Arm, inputs: Inputs) -> tuple[int, int]:

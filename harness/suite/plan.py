@@ -40,7 +40,14 @@ def plan(
         "seeds": list(suite.seeds),
         "data": _data(suite, data),
         "tasks": list(suite.evaluation.tasks),
-        "machine": {"name": machine.name, "about": machine.about, "devices": machine.count} if machine.name else None,
+        "machine": {
+            "name": machine.name,
+            "about": machine.about,
+            "devices": machine.count,
+            "memory_bytes": machine.chip.memory if machine.chip else None,
+        }
+        if machine.name
+        else None,
         "jobs": jobs,
         "arms": list(arms.values()),
         "cells": [
@@ -98,6 +105,7 @@ def _arm(name: str, arm: Arm, suite: Suite, inputs: Inputs, cells: list[Cell], m
         "tokens_per_cell": examples * arm.model.positions(inputs),
         "training_flops_per_cell": cost.training_flops(*shape) * examples,
         "memory_bytes": {**dataclasses.asdict(memory), "total": memory.total},
+        "memory_per_device_bytes": machine.totals(arm, inputs),
         "seconds_per_cell": machine.seconds(name, arm, inputs),
         "disk_bytes_per_cell": kept,
         "disk_bytes_in_training": training,
@@ -106,29 +114,25 @@ def _arm(name: str, arm: Arm, suite: Suite, inputs: Inputs, cells: list[Cell], m
 
 def plan_text(plan: dict[str, Any]) -> str:
     """The plan as a person reads it."""
+    widest = _widest(plan)
     lines = [
         f"{plan['suite']}: {len(plan['cells'])} cells = {len(plan['arms'])} arms × {len(plan['seeds'])} seeds; "
         f"{plan['todo']} to run, {plan['tokens_todo']:.3g} tokens, {plan['training_flops_todo']:.3g} training FLOPs",
         _data_text(plan),
         "",
-        f"{'arm':<20}{'parameters':>15}{'connection':>12}{'FLOPs/token':>16}{'ratio':>8}{'stream el.':>12}"
+        f"{'arm':<{widest}}{'parameters':>15}{'connection':>12}{'FLOPs/token':>16}{'ratio':>8}{'stream el.':>12}"
         f"{'tokens/cell':>17}{'time/cell':>11}{'done':>8}",
     ]
     prices = {arm["arm"]: arm["flops_per_token"] for arm in plan["arms"]}
     for arm in plan["arms"]:
         done = sum(cell["arm"] == arm["arm"] and cell["state"] == "done" for cell in plan["cells"])
         lines.append(
-            f"{arm['arm']:<20}{arm['parameters']:>15,}{arm['connection_parameters']:>12,}"
+            f"{arm['arm']:<{widest}}{arm['parameters']:>15,}{arm['connection_parameters']:>12,}"
             f"{arm['flops_per_token']:>16,.0f}{arm['flops_per_token'] / prices[arm['baseline']]:>8.3f}"
             f"{arm['stream_elements_per_token']:>12,}{arm['tokens_per_cell']:>17,}"
             f"{_time(arm['seconds_per_cell']):>11}{done:>5}/{arm['cells']}"
         )
-    parts = list(plan["arms"][0]["memory_bytes"])
-    lines += ["", f"{'memory of a step':<20}" + "".join(f"{part:>13}" for part in parts)]
-    lines += [
-        f"{arm['arm']:<20}" + "".join(f"{_size(arm['memory_bytes'][part]):>13}" for part in parts)
-        for arm in plan["arms"]
-    ]
+    lines += ["", *_memory_text(plan)]
     active = [f"{arm['arm']} {arm['active_parameters']:,}" for arm in plan["arms"] if _sparse(arm)]
     lines += ["", f"parameters that a token meets: {', '.join(active)}"] if active else []
     hours, machine = plan["hours_todo"], plan["machine"]
@@ -138,10 +142,31 @@ def plan_text(plan: dict[str, Any]) -> str:
         + (f", on {machine['about']}" if machine else " (--device here measures, --device h200 estimates)")
         + f"; memory {_size(plan['memory_bytes'])}, disk {_size(plan['disk_bytes_todo'])}",
         "FLOPs: forward, per token. stream el.: elements read and written per token and sub-layer to keep the stream",
-        "(unfused); time follows this column more than FLOPs. Memory: tensors of one device at the peak of a step. Time:",
-        "training and validation, without start-up and scoring.",
+        "(unfused); time follows this column more than FLOPs. Memory: tensors of one device at the peak of a step.",
+        "Time: training and validation, without start-up and scoring.",
     ]
     return "\n".join(lines)
+
+
+def _memory_text(plan: dict[str, Any]) -> list[str]:
+    """A line for every arm, and which of them a named chip does not hold."""
+    parts, machine = list(plan["arms"][0]["memory_bytes"]), plan["machine"]
+    several = machine is not None and machine["devices"] > 1
+    heads = [*parts, *(["DDP", "FSDP"] if several else [])]
+    widest = _widest(plan)
+    lines = [f"{'memory of a step':<{widest}}" + "".join(f"{head:>13}" for head in heads)]
+    for arm in plan["arms"]:
+        sizes = [arm["memory_bytes"][part] for part in parts]
+        sizes += arm["memory_per_device_bytes"].values() if several else []
+        lines.append(f"{arm['arm']:<{widest}}" + "".join(f"{_size(size):>13}" for size in sizes))
+    held = machine["memory_bytes"] if machine else None
+    if held and (over := [arm["arm"] for arm in plan["arms"] if arm["memory_bytes"]["total"] > held]):
+        lines.append(f"{machine['name']} has {_size(held)}: too little for {', '.join(over)}")
+    return lines
+
+
+def _widest(plan: dict[str, Any]) -> int:
+    return max(20, *(len(arm["arm"]) + 1 for arm in plan["arms"]))
 
 
 def _sparse(arm: dict[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from harness.connections.settings import ConnectionSettings, FracSettings, Hyper
 from harness.data.inputs import ImageInputs, Inputs, TextInputs
 from harness.models import cost
 from harness.models.build import build
-from harness.models.settings import DecoderSettings, DiTSettings, ModelSettings, ViTSettings
+from harness.models.settings import DecoderSettings, DiTSettings, ModelSettings, PatchSettings, ViTSettings
 
 ARMS: list[ConnectionSettings] = [
     ResidualSettings(),
@@ -203,13 +204,18 @@ def test_experts_that_a_token_does_not_visit_cost_it_nothing() -> None:
     assert difference[1] - difference[0] == 2 * 2 * 32 * 4  # the router's rows for four more, in two layers
 
 
-def test_models_without_formulas_are_refused() -> None:
-    decoder, vit = MODELS["decoder-plain"][0], MODELS["vit-plain"][0]
-    for price in (cost.forward_flops, cost.saved_bytes):
-        with pytest.raises((TypeError, AssertionError)):
-            price(vit, ResidualSettings(), TEXT)
-        with pytest.raises((TypeError, AssertionError)):
-            price(decoder, ResidualSettings(), IMAGES)
+class Unknown(PatchSettings):
+    """A model that is none of ours."""
+
+    UNIT = "nats per image"
+
+    type: str = "unknown"
+
+
+@pytest.mark.parametrize("price", [cost.parameters, cost.forward_flops, cost.saved_bytes], ids=lambda p: p.__name__)
+def test_models_without_formulas_are_refused(price: Callable[..., Any]) -> None:
+    with pytest.raises(TypeError, match="no formulas for a unknown"):
+        price(Unknown(layers=1, width=8, heads=1, patch=2), ResidualSettings(), IMAGES)
 
 
 @pytest.mark.parametrize(("dynamic", "added"), [(False, 0.0031e9), (True, 0.0063e9)])

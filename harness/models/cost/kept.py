@@ -6,6 +6,9 @@ formula, so what stands here for a branch comes on top of those two.
 
 Under bf16 autocast most of it is kept in bf16. RMSNorm reads a copy in fp32 and keeps its intermediates so; statistics,
 the logits' log-softmax, and whatever a connection keeps beyond a residual network are fp32 too.
+
+On a GPU, RMSNorm is one operation that keeps no normalised input, LayerNorm reads a copy in fp32 under autocast too, and
+dropout's masks are bytes (torch's list of operations in fp32: ATen/autocast_mode.h). All else is taken to be as on a CPU.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from harness.models.cost.weights import FREQUENCIES, key_width, patch_size
 from harness.models.settings import DecoderSettings, DiTSettings, ModelSettings, PatchSettings, ViTSettings
 
 Precision = Literal["fp32", "bf16"]
+Place = Literal["cpu", "cuda"]
 
 INT64 = 2
 """Elements of four bytes in an integer."""
@@ -37,23 +41,47 @@ INT64 = 2
 
 @dataclass(frozen=True)
 class Kept:
-    """Numbers kept: in the precision of products, always in fp32, and copies in fp32 of what autocast made bf16."""
+    """Numbers kept: in the precision of products, always in fp32, copies in fp32 of what autocast made bf16, bytes."""
 
     half: int = 0
     full: int = 0
     copies: int = 0
+    octets: int = 0
 
     def __add__(self, other: Kept) -> Kept:
-        return Kept(self.half + other.half, self.full + other.full, self.copies + other.copies)
+        return Kept(
+            self.half + other.half, self.full + other.full, self.copies + other.copies, self.octets + other.octets
+        )
 
     def __rmul__(self, count: int) -> Kept:
-        return Kept(count * self.half, count * self.full, count * self.copies)
+        return Kept(count * self.half, count * self.full, count * self.copies, count * self.octets)
 
     def size(self, precision: Precision) -> int:
         """Bytes."""
         if precision == "fp32":
-            return 4 * (self.half + self.full)
-        return 2 * self.half + 4 * (self.full + self.copies)
+            return 4 * (self.half + self.full) + self.octets
+        return 2 * self.half + 4 * (self.full + self.copies) + self.octets
+
+
+@dataclass(frozen=True)
+class _Norms:
+    """What norms keep."""
+
+    fused: bool
+    """On a GPU."""
+
+    def rms(self, width: int) -> Kept:
+        """Besides its input: the factor, and, for the gradient of the weight, the normalised input."""
+        return Kept(full=1 if self.fused else width + 1)
+
+    def layer(self) -> Kept:
+        """Besides its input: mean and factor. The output is made of the input again."""
+        return Kept(full=2)
+
+    def read(self, width: int, *, rms: bool) -> Kept:
+        """The input, of which autocast makes a copy in fp32 where the norm is one of its operations in fp32, or, for
+        RMSNorm on a CPU, in the parts that it is taken apart into."""
+        return Kept(full=width) if rms or self.fused else Kept(half=width)
 
 
 def saved_bytes(
@@ -169,4 +197,6 @@ def _patches(model: PatchSettings, connection: ConnectionSettings, inputs: Image
         once += model.sublayers * Kept(half=4 * width) + Kept(half=width)  # shift, scale, gate; 1 + scale
         once += _separate(model, connection) * Kept(half=2 * width)
         once += Kept(full=inputs.channels * inputs.size**2)  # the error
+    else:
+        raise TypeError(f"no formulas for a {model.type}")
     return tokens * each + once
