@@ -2,7 +2,7 @@
 
 from harness.models.cost.budget import Memory, memory, traffic
 from harness.models.cost.devices import DEVICES, Device, find_device
-from harness.models.cost.kept import Precision, saved_bytes
+from harness.models.cost.kept import Place, Precision, saved_bytes
 from harness.models.cost.operations import forward_flops, forward_flops_per_token, mfu, training_flops
 from harness.models.cost.weights import Parameters, parameters
 
@@ -11,6 +11,7 @@ __all__ = [
     "Device",
     "Memory",
     "Parameters",
+    "Place",
     "Precision",
     "find_device",
     "forward_flops",

@@ -6,7 +6,7 @@ from dataclasses import astuple, dataclass
 
 from harness.connections.settings import ConnectionSettings, ResidualSettings
 from harness.data.inputs import Inputs
-from harness.models.cost.kept import Precision, saved_bytes
+from harness.models.cost.kept import Place, Precision, saved_bytes
 from harness.models.cost.weights import parameters
 from harness.models.settings import DecoderSettings, ModelSettings
 
@@ -33,12 +33,18 @@ class Memory:
 
 
 def memory(
-    model: ModelSettings, connection: ConnectionSettings, inputs: Inputs, *, batch: int, precision: Precision
+    model: ModelSettings,
+    connection: ConnectionSettings,
+    inputs: Inputs,
+    *,
+    batch: int,
+    precision: Precision,
+    place: Place = "cpu",
 ) -> Memory:
     """Of a step with `batch` examples per micro-batch. Raises TypeError for a model without formulas."""
     count = parameters(model, connection, inputs)
-    activations = batch * saved_bytes(model, ResidualSettings(), inputs, precision=precision)
-    kept = batch * saved_bytes(model, connection, inputs, precision=precision)
+    activations = batch * saved_bytes(model, ResidualSettings(), inputs, precision=precision, place=place)
+    kept = batch * saved_bytes(model, connection, inputs, precision=precision, place=place)
     workspace, looked_up = 0, 0
     if isinstance(model, DecoderSettings):
         rows = model.embedding_rows(inputs)

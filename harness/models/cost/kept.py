@@ -7,8 +7,8 @@ formula, so what stands here for a branch comes on top of those two.
 Under bf16 autocast most of it is kept in bf16. RMSNorm reads a copy in fp32 and keeps its intermediates so; statistics,
 the logits' log-softmax, and whatever a connection keeps beyond a residual network are fp32 too.
 
-On a GPU, RMSNorm is one operation that keeps no normalised input, LayerNorm reads a copy in fp32 under autocast too, and
-dropout's masks are bytes (torch's list of operations in fp32: ATen/autocast_mode.h). All else is taken to be as on a CPU.
+On a GPU, RMSNorm is one operation that keeps no normalised input, LayerNorm reads and writes fp32 under autocast too
+(torch's ATen/autocast_mode.h), and dropout's masks are bytes. All else is taken to be as on a CPU.
 """
 
 from __future__ import annotations
@@ -36,17 +36,21 @@ Precision = Literal["fp32", "bf16"]
 Place = Literal["cpu", "cuda"]
 
 INT64 = 2
-"""Elements of four bytes in an integer."""
+"""Numbers of four bytes in an integer."""
 
 
 @dataclass(frozen=True)
 class Kept:
-    """Numbers kept: in the precision of products, always in fp32, copies in fp32 of what autocast made bf16, bytes."""
+    """How much is kept of each kind of number."""
 
     half: int = 0
+    """In the precision of products."""
     full: int = 0
+    """In fp32, always."""
     copies: int = 0
+    """In fp32, of what autocast made bf16; none where all is fp32."""
     octets: int = 0
+    """Bytes."""
 
     def __add__(self, other: Kept) -> Kept:
         return Kept(
@@ -65,39 +69,52 @@ class Kept:
 
 @dataclass(frozen=True)
 class _Norms:
-    """What norms keep."""
+    """What a model's norms of one token keep."""
 
+    rms: bool
     fused: bool
     """On a GPU."""
 
-    def rms(self, width: int) -> Kept:
-        """Besides its input: the factor, and, for the gradient of the weight, the normalised input."""
+    @property
+    def cast(self) -> bool:
+        """Whether they read a copy in fp32 under autocast."""
+        return self.rms or self.fused
+
+    def read(self, width: int) -> Kept:
+        """The input."""
+        return Kept(full=width) if self.cast else Kept(half=width)
+
+    def inside(self, width: int) -> Kept:
+        """Mean and factor; of RMSNorm the factor and, for the gradient of the weight, the normalised input."""
+        return self.rms_inside(width) if self.rms else Kept(full=2)
+
+    def rms_inside(self, width: int) -> Kept:
         return Kept(full=1 if self.fused else width + 1)
-
-    def layer(self) -> Kept:
-        """Besides its input: mean and factor. The output is made of the input again."""
-        return Kept(full=2)
-
-    def read(self, width: int, *, rms: bool) -> Kept:
-        """The input, of which autocast makes a copy in fp32 where the norm is one of its operations in fp32, or, for
-        RMSNorm on a CPU, in the parts that it is taken apart into."""
-        return Kept(full=width) if rms or self.fused else Kept(half=width)
 
 
 def saved_bytes(
-    model: ModelSettings, connection: ConnectionSettings, inputs: Inputs, *, precision: Precision = "fp32"
+    model: ModelSettings,
+    connection: ConnectionSettings,
+    inputs: Inputs,
+    *,
+    precision: Precision = "fp32",
+    place: Place = "cpu",
 ) -> int:
     """Of one example. Raises TypeError for a model without formulas."""
     width, tokens = model.width, model.positions(inputs)
     rms = isinstance(model, DecoderSettings) and model.norm_type == "rms_norm"
+    norms = _Norms(rms=rms, fused=place == "cuda")
     # Norm and transform of every branch read the stream: the part of the connection's formula that a residual has too.
-    read = model.sublayers * (Kept(half=width) + (Kept(full=width) if rms else Kept(half=width)))
-    beyond = _beyond(connection, width, model.sublayers, copied=rms)
-    dropped = model.sublayers * Kept(half=width if model.dropout else 0)  # masks, in the numbers' own precision
+    each = model.sublayers * (norms.read(width) + Kept(half=width))
+    each += _beyond(connection, width, model.sublayers, copied=norms.cast)
+    if not (isinstance(connection, ReZeroSettings) and not connection.norm):
+        each += model.sublayers * norms.inside(width)
+    if model.dropout:  # masks
+        each += model.sublayers * (Kept(octets=width) if norms.fused else Kept(half=width))
     if isinstance(model, DecoderSettings):
-        kept = tokens * (read + beyond + dropped + _decoder(model, connection, inputs))
+        kept = tokens * (each + _decoder(model, connection, inputs, norms))
     elif isinstance(model, PatchSettings) and isinstance(inputs, ImageInputs):
-        kept = tokens * (read + beyond + dropped) + _patches(model, connection, inputs)
+        kept = tokens * each + _patches(model, connection, inputs, norms)
     else:
         raise TypeError(f"no formulas for a {model.type}")
     return kept.size(precision)
@@ -106,7 +123,7 @@ def saved_bytes(
 def _beyond(connection: ConnectionSettings, width: int, sublayers: int, *, copied: bool) -> Kept:
     """Of one token, what a connection keeps more than a residual network. `copied`: norms read a copy in fp32."""
     elements = (connection.saved_bytes(width, sublayers) - ResidualSettings().saved_bytes(width, sublayers)) // 4
-    if elements < 0:  # norms that share an input; with copies there are as many of those
+    if elements < 0:  # norms that share an input, but no copies of it
         return Kept(half=elements, copies=-elements // 2 if copied else 0)
     return Kept(full=elements, copies=_shared(connection, sublayers) * width)
 
@@ -128,41 +145,22 @@ def _separate(model: ModelSettings, connection: ConnectionSettings) -> int:
     return model.layers - 1 if isinstance(connection, MUDDSettings) else 0
 
 
-def _norms(model: ModelSettings, connection: ConnectionSettings, one: Kept) -> Kept:
-    """What the norms of all branches keep besides their inputs."""
-    unused = isinstance(connection, ReZeroSettings) and not connection.norm
-    return Kept() if unused else model.sublayers * one
-
-
-def _rms(width: int) -> Kept:
-    """The normalised input, for the gradient of the weight, and the factor."""
-    return Kept(full=width + 1)
-
-
-LAYER_NORM = Kept(full=2)
-"""Mean and factor: the output is made of the input again."""
-
-
-def _decoder(model: DecoderSettings, connection: ConnectionSettings, inputs: Inputs) -> Kept:
-    """Of one token, without what the connection's formula has."""
+def _decoder(model: DecoderSettings, connection: ConnectionSettings, inputs: Inputs, norms: _Norms) -> Kept:
+    """Of one token, inside of the transforms and behind the last state."""
     width, keys = model.width, key_width(model)
-    rms = model.norm_type == "rms_norm"
-    norm = _rms(width) if rms else LAYER_NORM
-    last = norm + (Kept(full=width) if rms else Kept(half=width))
+    # Projections, of which values are read as they are; queries and keys with their positions; the mixture.
     attention = Kept(half=(width + 2 * keys) + (width + keys) + width, full=model.heads)
     if model.qk_norm:
-        attention += _rms(width) + _rms(keys) + Kept(copies=width + keys)
+        attention += norms.rms_inside(width) + norms.rms_inside(keys) + Kept(copies=width + keys)
     if model.document_mask:
         attention += Kept(half=model.context)  # what is added to the scores, in every layer anew
+    # Gate and up, SiLU, their product.
     feed_forward = _experts(model) if model.experts else Kept(half=4 * model.hidden)
-    rows = model.embedding_rows(inputs)
-    return (
-        model.layers * (attention + feed_forward)
-        + Kept(half=-_separate(model, connection) * (width + keys))  # projections that only rotary positions read
-        + _norms(model, connection, norm)
-        + last
-        + Kept(half=width, full=rows + INT64)  # what the unembedding reads; log-softmax; targets
-    )
+    blocks = model.layers * (attention + feed_forward)
+    blocks += Kept(half=-_separate(model, connection) * (width + keys))  # apart, only values are read as they are
+    # What the unembedding reads; log-softmax and targets.
+    output = Kept(half=width, full=model.embedding_rows(inputs) + INT64)
+    return blocks + norms.read(width) + norms.inside(width) + output
 
 
 def _experts(model: DecoderSettings) -> Kept:
@@ -175,27 +173,29 @@ def _experts(model: DecoderSettings) -> Kept:
     return pairs + Kept(half=-width, full=width + 2 * model.experts + 1)
 
 
-def _patches(model: PatchSettings, connection: ConnectionSettings, inputs: ImageInputs) -> Kept:
-    """Of one image, without what the connection's formula has."""
-    width, tokens, numbers = model.width, model.positions(inputs), patch_size(model, inputs)
-    attention = Kept(half=3 * width + width, full=model.heads)
+def _patches(model: PatchSettings, connection: ConnectionSettings, inputs: ImageInputs, norms: _Norms) -> Kept:
+    """Of one image, inside of the transforms, before the embedding and behind the last state."""
+    width, tokens = model.width, model.positions(inputs)
+    attention = Kept(half=3 * width + width, full=model.heads)  # projections, the mixture
     if model.qk_norm:
-        attention += 2 * (_rms(width) + Kept(half=width, copies=width))
-    feed_forward = Kept(half=2 * model.hidden)
-    each = model.layers * (attention + feed_forward) + _norms(model, connection, LAYER_NORM)
-    each += Kept(half=width)  # the last state
-    once = Kept(half=model.patches(inputs) * numbers)
+        attention += 2 * (norms.rms_inside(width) + Kept(half=width, copies=width))
+    each = model.layers * (attention + Kept(half=2 * model.hidden))  # before and after GELU
+    once = Kept(half=model.patches(inputs) * patch_size(model, inputs))
     if isinstance(model, ViTSettings):
+        # The class token is a view of the last state, and keeps all of it.
         normed = 1 if model.pool == "class_token" else tokens
-        once += normed * LAYER_NORM + Kept(half=width, full=inputs.classes)
+        each += Kept(half=width)
+        once += normed * norms.inside(width) + Kept(half=width, full=inputs.classes)
     elif isinstance(model, DiTSettings):
-        # Modulated inputs of both branches, and their outputs before the gate.
+        # Modulated inputs of both branches, and their outputs before the gate; the same of the last state, normed too.
         each += model.layers * Kept(half=2 * 2 * width) + _separate(model, connection) * Kept(half=2 * width)
-        each += LAYER_NORM + Kept(half=2 * width)  # the final norm's output, and modulated
+        each += norms.read(width) + norms.inside(width) + Kept(half=2 * width)
+        if norms.fused:  # what is modulated is a norm's output
+            each += (model.sublayers + 1) * Kept(half=-width, full=width)
         # The timestep's MLP; the condition, before and after SiLU.
         once += Kept(half=FREQUENCIES + 2 * width, full=2 * width)
-        once += model.sublayers * Kept(half=4 * width) + Kept(half=width)  # shift, scale, gate; 1 + scale
-        once += _separate(model, connection) * Kept(half=2 * width)
+        # Shift, scale and gate of every branch, and 1 + scale of every input and of the last state.
+        once += model.sublayers * Kept(half=4 * width) + (2 * _separate(model, connection) + 1) * Kept(half=width)
         once += Kept(full=inputs.channels * inputs.size**2)  # the error
     else:
         raise TypeError(f"no formulas for a {model.type}")
