@@ -37,6 +37,17 @@ RELATIVES: dict[str, dict[str, Any]] = {
 }
 """The other types, which the golden losses have in fp32."""
 
+MODELS: dict[str, dict[str, Any]] = {
+    "decoder": {"context": 32},
+    "olmo": {"context": 32, "norm_type": "layer_norm_no_affine", "document_mask": True},
+    "olmo2": {"context": 32, "norm_position": "after", "qk_norm": True, "kv_heads": 1, "tied": False},
+    "moe": {"context": 32, "experts": 4, "qk_norm": True},
+    "vit": {"type": "vit", "patch": 2},
+    "dit": {"type": "dit", "patch": 2},
+}
+"""What the models have besides four layers of width 32 with two heads and dropout. The first is in the golden losses
+with every connection, the others with two."""
+
 
 def fixed_corpus() -> Corpus:
     """Text that is the same on every machine and Python: sentences from a small linear congruential generator."""

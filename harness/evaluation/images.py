@@ -26,6 +26,9 @@ NOISE_SEED = 20090
 
 PIECE = 64
 
+FRAME = 96
+"""Grey of the lines between samples."""
+
 
 def level_names() -> list[str]:
     """`noise_05` ... `noise_95`: the level as a percentage of the timesteps."""
@@ -113,11 +116,12 @@ def draw_samples(model: DiT, images: ImageSet, settings: EvaluationSettings, pic
     noise = torch.from_numpy(fixed_noise((rows * columns, images.inputs.channels, size, size))).to(device)
     drawn = sample(model, labels, noise, steps=settings.sampling_steps, guidance=settings.guidance)
     pixels: NDArray[Any] = ((drawn.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
-    grid = (
-        pixels.reshape(rows, columns, -1, size, size).transpose(0, 3, 1, 4, 2).reshape(rows * size, columns * size, -1)
+    framed = np.pad(pixels, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=FRAME).reshape(
+        rows, columns, -1, *[size + 1] * 2
     )
+    grid = framed.transpose(0, 3, 1, 4, 2).reshape(rows * (size + 1), columns * (size + 1), -1)
     if grid.shape[-1] not in (1, 3):
         return  # latents of an autoencoder are nothing to look at
     shown = Image.fromarray(grid[..., 0] if grid.shape[-1] == 1 else grid)
-    enlarged = max(1, 320 // (columns * size))
+    enlarged = max(1, 480 // shown.width)
     shown.resize((shown.width * enlarged, shown.height * enlarged), Image.Resampling.NEAREST).save(picture)

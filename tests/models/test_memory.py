@@ -71,20 +71,22 @@ def tagged(argument: object) -> str:
     ids=tagged,
 )
 def test_every_connection_keeps_what_the_formula_says(kind: str, connection: ConnectionSettings) -> None:
-    """Within 2 %; most to the byte but for copies of a connection's few weights."""
+    """Within 1 %; most to the byte but for copies of a connection's few weights."""
     settings, inputs = KINDS[kind]
     counted = measured_bytes(build(settings, connection, inputs).train(), settings, inputs, batch=4)
-    assert 4 * cost.saved_bytes(settings, connection, inputs) == pytest.approx(counted, rel=0.02)
+    assert 4 * cost.saved_bytes(settings, connection, inputs) == pytest.approx(counted, rel=0.01)
 
 
 def bf16_per_example(settings: ModelSettings, connection: ConnectionSettings, inputs: Inputs) -> float:
     """The difference between batches: what autocast makes of the weights is not an example's."""
     model = build(settings, connection, inputs).train()
-    small, large = (measured_bytes(model, settings, inputs, batch, "bf16") for batch in (2, 4))
+    small, large = (measured_bytes(model, settings, inputs, batch, "bf16") for batch in (1, 3))
     return (large - small) / 2
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [name for name in MODELS if not name.endswith(("key-head", "untied", "padded", "wide"))]
+)
 def test_under_bf16_autocast_a_residual_network_keeps_what_the_formula_says(name: str) -> None:
     settings, inputs = MODELS[name]
     stated = cost.saved_bytes(settings, RESIDUAL, inputs, precision="bf16")

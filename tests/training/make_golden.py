@@ -11,17 +11,21 @@ import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from training_support import CONNECTIONS, RELATIVES, MemoryJournal, fixed_corpus
+from training_support import CONNECTIONS, MODELS, RELATIVES, MemoryJournal, fixed_corpus
 
 GOLDEN = Path(__file__).with_name("golden.json")
 CASES = [
-    *[(name, precision) for name in CONNECTIONS for precision in ("fp32", "bf16")],
-    *[(name, "fp32") for name in RELATIVES],
+    *[("decoder", name, precision) for name in CONNECTIONS for precision in ("fp32", "bf16")],
+    *[("decoder", name, "fp32") for name in RELATIVES],
+    *[(model, name, "fp32") for model in list(MODELS)[1:] for name in ("residual", "dhc-n4")],
 ]
+
+
+def case_name(model: str, name: str, precision: str) -> str:
+    return f"{name}/{precision}" if model == "decoder" else f"{model}:{name}/{precision}"
 
 
 def environment_key() -> str:
@@ -33,27 +37,34 @@ def environment_key() -> str:
     return f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, {cpu_model()}"
 
 
-def losses(connection: dict[str, Any], precision: str) -> list[float]:
+def losses(model: str, name: str, precision: str) -> list[float]:
     from pydantic import TypeAdapter
 
     from harness.connections.settings import AnyConnection
-    from harness.data.inputs import TextInputs
-    from harness.models.settings import DecoderSettings
+    from harness.data.load import inputs_of, load_data
+    from harness.data.settings import DataSettings
+    from harness.models.settings import AnyModel
     from harness.training.fit import fit
     from harness.training.recipe import Recipe
     from harness.training.settings import TrainSettings
 
+    shape = TypeAdapter(AnyModel).validate_python(
+        {"layers": 4, "width": 32, "heads": 2, "dropout": 0.1, **MODELS[model]}
+    )
+    images = DataSettings(corpus="digits", valid_share=0.2)
+    data = fixed_corpus() if shape.DATA == "text" else load_data(images)
     recipe = Recipe(
-        connection=TypeAdapter(AnyConnection).validate_python(connection),
-        model=DecoderSettings(layers=4, width=32, heads=2, context=32, dropout=0.1),
+        connection=TypeAdapter(AnyConnection).validate_python({**CONNECTIONS, **RELATIVES}[name]),
+        model=shape,
         train=TrainSettings(steps=20, batch_size=4, lr=2e-3, warmup_steps=4, log_every=1, validate_every=20,
                             validation_tokens=256, precision=precision, device="cpu"),
-        inputs=TextInputs(257, 256),
+        inputs=inputs_of(DataSettings(), data),
+        data=DataSettings() if shape.DATA == "text" else images,
         streams={"backbone": 1, "connection": 2, "data": 3, "dropout": 4},
     )  # fmt: skip
     journal = MemoryJournal()
     with tempfile.TemporaryDirectory() as folder:
-        fit(recipe, fixed_corpus(), journal, Path(folder))
+        fit(recipe, data, journal, Path(folder))
     return journal.losses()
 
 
@@ -63,7 +74,7 @@ def main() -> None:
     parser.add_argument("--add", action="store_true", help="no number that was there changes")
     options = parser.parse_args()
     others = json.loads(GOLDEN.read_text())["losses"] if options.add else {}
-    cases = {f"{name}/{precision}": losses({**CONNECTIONS, **RELATIVES}[name], precision) for name, precision in CASES}
+    cases = {case_name(*case): losses(*case) for case in CASES}
     golden = {"reason": options.reason, "losses": {**others, environment_key(): cases}}
     GOLDEN.write_text(json.dumps(golden, indent=1) + "\n")
 

