@@ -67,7 +67,14 @@ class Machine:
         """Of one device during a step: tensors, without the libraries, buffers of communication and fragments."""
         train, sharded = arm.train, self.sharded if sharded is None else sharded
         examples = min(-(-train.batch_size // self.count), train.micro_batch_size or train.batch_size)
-        whole = cost.memory(arm.model, arm.connection, inputs, batch=examples, precision=train.precision)
+        whole = cost.memory(
+            arm.model,
+            arm.connection,
+            inputs,
+            batch=examples,
+            precision=train.precision,
+            place="cuda" if self.chip is not None or train.device == "cuda" else "cpu",
+        )
         if not sharded or self.count == 1:
             return whole
         block = -(-cost.parameters(arm.model, arm.connection, inputs).backbone // arm.model.layers)
@@ -76,6 +83,7 @@ class Machine:
             weights=-(-whole.weights // self.count) + 4 * block,  # and the block at work, gathered
             gradients=-(-whole.gradients // self.count),
             optimiser=-(-whole.optimiser // self.count),
+            copies=min(whole.copies, 2 * block),
         )
 
     def totals(self, arm: Arm, inputs: Inputs) -> dict[str, int]:

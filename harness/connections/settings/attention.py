@@ -81,6 +81,9 @@ class AttentionResidualsSettings(ConnectionSettings):
         kept += 2 * self.heads * sum(mixed)  # logits before the factor, and weights
         return 4 * kept
 
+    def cast_states(self, sublayers: int) -> int:
+        return 1
+
     def start(self) -> Start:
         """full and block: the pre-norm state over the number of sources."""
         return Start("pre-norm") if self.variant == "delta" else Start("direction")

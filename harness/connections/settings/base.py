@@ -118,6 +118,15 @@ class ConnectionSettings(Settings, ABC):
         input."""
         return False
 
+    def cast_states(self, sublayers: int) -> int:
+        """How many states of the stream's width norms and the wiring both read, or are views of the embedding: one
+        storage where all is fp32, one more each where the stream is bf16 and the wiring casts what it reads."""
+        return 0
+
+    def separate_inputs(self, sublayers: int) -> int:
+        """How many attention branches get query, key and value apart."""
+        return 0
+
     def claims(self) -> Claims:
         """What the laws may expect. The default is that of a type whose state is no set of rows."""
         return Claims(start=self.start())

@@ -53,6 +53,9 @@ class DenseFormerSettings(ConnectionSettings):
         # by an average: all others that an average looks at are read by the next block as they are.
         return 4 * dim * (2 * sublayers + len(self.rows(sublayers)))
 
+    def cast_states(self, sublayers: int) -> int:
+        return 1
+
     def start(self) -> Start:
         return Start("pre-norm")
 

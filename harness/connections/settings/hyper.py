@@ -196,6 +196,9 @@ class HyperSettings(CoefficientSettings):
             self.output_init_scale
         ]
 
+    def cast_states(self, sublayers: int) -> int:
+        return self.rate - 1
+
     def start(self) -> Start:
         return Start("pre-norm", self.rate)  # n equal streams, summed
 

@@ -69,6 +69,12 @@ class MUDDSettings(ConnectionSettings):
     def moves_norm(self) -> bool:
         return True
 
+    def cast_states(self, sublayers: int) -> int:
+        return 1
+
+    def separate_inputs(self, sublayers: int) -> int:
+        return sublayers // BRANCHES_PER_BLOCK - 1
+
     def start(self) -> Start:
         return Start("pre-norm", within=1e-5)
 

@@ -129,6 +129,9 @@ class LaurelSettings(ConnectionSettings):
             kept += self.rank * self._reads(sublayers)  # what each state is mapped to, for the gradient of gamma
         return 4 * kept
 
+    def cast_states(self, sublayers: int) -> int:
+        return sublayers
+
     def start(self) -> Start:
         return Start("pre-norm")
 

@@ -86,6 +86,9 @@ class AltUpSettings(ConnectionSettings):
         first = -(n - 1) * dim if sublayers else 0  # the first streams are n views of the embedding
         return 4 * (each * (sublayers // BRANCHES_PER_BLOCK) + first)
 
+    def cast_states(self, sublayers: int) -> int:
+        return sublayers // BRANCHES_PER_BLOCK + self.rate - 1
+
     def start(self) -> Start:
         return Start("pre-norm", self.rate)  # n equal streams, summed
 

@@ -25,7 +25,9 @@ class Memory:
     streams: int
     """What the connection keeps beyond that; below zero for one that keeps less."""
     workspace: int
-    """The logits' gradient behind and before their log-softmax; under bf16 autocast, the weights' copies in bf16."""
+    """The logits' gradient behind and before their log-softmax."""
+    copies: int
+    """Under bf16 autocast, the weights in bf16."""
 
     @property
     def total(self) -> int:
@@ -50,8 +52,8 @@ def memory(
         rows = model.embedding_rows(inputs)
         workspace = 2 * 4 * batch * model.context * rows
         looked_up = 0 if model.tied else rows * model.width
-    if precision == "bf16":
-        workspace += 2 * (count.embedding + count.backbone - looked_up)  # an embedding that is only read is not cast
+    # An embedding that is only read is not cast.
+    copies = 2 * (count.embedding + count.backbone - looked_up) if precision == "bf16" else 0
     return Memory(
         weights=4 * count.total,
         gradients=4 * count.total,
@@ -59,6 +61,7 @@ def memory(
         activations=activations,
         streams=kept - activations,
         workspace=workspace,
+        copies=copies,
     )
 
 

@@ -16,18 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.connections.settings import (
-    AltUpSettings,
-    AttentionResidualsSettings,
-    ConnectionSettings,
-    DenseFormerSettings,
-    HyperSettings,
-    LaurelSettings,
-    MUDDSettings,
-    ResidualSettings,
-    ReZeroSettings,
-)
-from harness.connections.settings.base import BRANCHES_PER_BLOCK
+from harness.connections.settings import ConnectionSettings, ResidualSettings, ReZeroSettings
 from harness.data.inputs import ImageInputs, Inputs
 from harness.models.cost.weights import FREQUENCIES, key_width, patch_size
 from harness.models.settings import DecoderSettings, DiTSettings, ModelSettings, PatchSettings, ViTSettings
@@ -125,24 +114,7 @@ def _beyond(connection: ConnectionSettings, width: int, sublayers: int, *, copie
     elements = (connection.saved_bytes(width, sublayers) - ResidualSettings().saved_bytes(width, sublayers)) // 4
     if elements < 0:  # norms that share an input, but no copies of it
         return Kept(half=elements, copies=-elements // 2 if copied else 0)
-    return Kept(full=elements, copies=_shared(connection, sublayers) * width)
-
-
-def _shared(connection: ConnectionSettings, sublayers: int) -> int:
-    """States that norms and the wiring both read, or that are views of the embedding: one storage where all is fp32,
-    and one more each where the wiring casts what it reads."""
-    if isinstance(connection, LaurelSettings):
-        return sublayers
-    if isinstance(connection, AltUpSettings):
-        return sublayers // BRANCHES_PER_BLOCK + connection.rate - 1
-    if isinstance(connection, HyperSettings):
-        return connection.rate - 1
-    return int(isinstance(connection, DenseFormerSettings | AttentionResidualsSettings | MUDDSettings))
-
-
-def _separate(model: ModelSettings, connection: ConnectionSettings) -> int:
-    """Attentions that get query, key and value apart."""
-    return model.layers - 1 if isinstance(connection, MUDDSettings) else 0
+    return Kept(full=elements, copies=connection.cast_states(sublayers) * width)
 
 
 def _decoder(model: DecoderSettings, connection: ConnectionSettings, inputs: Inputs, norms: _Norms) -> Kept:
@@ -157,7 +129,9 @@ def _decoder(model: DecoderSettings, connection: ConnectionSettings, inputs: Inp
     # Gate and up, SiLU, their product.
     feed_forward = _experts(model) if model.experts else Kept(half=4 * model.hidden)
     blocks = model.layers * (attention + feed_forward)
-    blocks += Kept(half=-_separate(model, connection) * (width + keys))  # apart, only values are read as they are
+    blocks += Kept(
+        half=-connection.separate_inputs(model.sublayers) * (width + keys)
+    )  # apart, only values are read as they are
     # What the unembedding reads; log-softmax and targets.
     output = Kept(half=width, full=model.embedding_rows(inputs) + INT64)
     return blocks + norms.read(width) + norms.inside(width) + output
@@ -188,14 +162,18 @@ def _patches(model: PatchSettings, connection: ConnectionSettings, inputs: Image
         once += normed * norms.inside(width) + Kept(half=width, full=inputs.classes)
     elif isinstance(model, DiTSettings):
         # Modulated inputs of both branches, and their outputs before the gate; the same of the last state, normed too.
-        each += model.layers * Kept(half=2 * 2 * width) + _separate(model, connection) * Kept(half=2 * width)
+        each += model.layers * Kept(half=2 * 2 * width) + connection.separate_inputs(model.sublayers) * Kept(
+            half=2 * width
+        )
         each += norms.read(width) + norms.inside(width) + Kept(half=2 * width)
         if norms.fused:  # what is modulated is a norm's output
             each += (model.sublayers + 1) * Kept(half=-width, full=width)
         # The timestep's MLP; the condition, before and after SiLU.
         once += Kept(half=FREQUENCIES + 2 * width, full=2 * width)
         # Shift, scale and gate of every branch, and 1 + scale of every input and of the last state.
-        once += model.sublayers * Kept(half=4 * width) + (2 * _separate(model, connection) + 1) * Kept(half=width)
+        once += model.sublayers * Kept(half=4 * width) + (2 * connection.separate_inputs(model.sublayers) + 1) * Kept(
+            half=width
+        )
         once += Kept(full=inputs.channels * inputs.size**2)  # the error
     else:
         raise TypeError(f"no formulas for a {model.type}")
