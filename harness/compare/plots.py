@@ -126,3 +126,28 @@ def _draw_last_deltas(axes: Any, curves: Curves, baseline: str, unit: str) -> No
 
 def _half(delta: Estimate) -> float:
     return (delta.interval[1] - delta.interval[0]) / 2 if delta.interval else 0.0
+
+
+def plot_expert_loads(loads: dict[str, list[list[list[float]]]], title: str, path: Path) -> None:
+    """`loads`: arm -> cell -> layer -> shares. The experts of a layer have no order of their own: they are shown from
+    the busiest to the idlest, mean over layers and seeds, with the range of layers' means."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.5, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for number, (arm, cells) in enumerate(loads.items()):
+        ranked = [[sorted((share * len(layer) for share in layer), reverse=True) for layer in cell] for cell in cells]
+        layers = [[statistics.mean(rank) for rank in zip(*layer, strict=True)] for layer in zip(*ranked, strict=True)]
+        means = [statistics.mean(rank) for rank in zip(*layers, strict=True)]
+        places, colour = range(1, len(means) + 1), COLOURS[number % len(COLOURS)]
+        dash = DASHES[number // len(COLOURS) % len(DASHES)]
+        axes.plot(places, means, color=colour, linestyle=dash, label=arm, marker="o", markersize=3)
+        low, high = zip(*((min(rank), max(rank)) for rank in zip(*layers, strict=True)), strict=True)
+        axes.fill_between(places, low, high, color=colour, alpha=0.08, lw=0)
+    axes.axhline(1.0, color=COLOURS[0], lw=1, alpha=0.5)
+    axes.set(xlabel="expert, from the busiest", ylabel="load (1 is even)", title=f"{title}: experts (band: layers)")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+    FigureCanvasAgg(figure).print_png(str(path))

@@ -11,7 +11,7 @@ from harness.tracking import TAG_STATE, Record
 LOSS, BITS_PER_BYTE, PERPLEXITY = "validation/loss", "validation/bits_per_byte", "validation/perplexity"
 ACCURACY = "validation/accuracy"
 THROUGHPUT, SAVED_BYTES, PARAMETERS = "cost/tokens_per_second", "cost/saved_activation_bytes", "cost/parameters"
-MFU = "cost/mfu"
+MFU, EXPERT_LOAD = "cost/mfu", "router/max_load"
 PAIRING = ("harness.digest.batches", "harness.digest.validation")
 """Digests that must be equal before two cells of one seed count as a pair: what they learned from and are judged on."""
 SHARED_WEIGHTS = "harness.digest.shared_weights"
@@ -48,6 +48,8 @@ class ArmResult:
     accuracy: float | None
     mfu: float | None
     """Share of the chip's dense peak; None where the chip has no entry."""
+    expert_load: float | None
+    """Of a mixture of experts, the largest share of one expert in one layer, times the number of experts."""
     throughput_ratio: float | None
     saved_bytes_ratio: float | None
     parameters: int | None
@@ -144,6 +146,7 @@ def _row(arm: str, seeds: dict[int, Record | None], base: dict[int, Record], is_
         perplexity=_mean(done, PERPLEXITY),
         accuracy=_mean(done, ACCURACY),
         mfu=_mean(done, MFU),
+        expert_load=_mean(done, EXPERT_LOAD),
         throughput_ratio=_ratio(done, base, THROUGHPUT),
         saved_bytes_ratio=_ratio(done, base, SAVED_BYTES),
         parameters=int(value) if (value := _mean(done, PARAMETERS)) is not None else None,

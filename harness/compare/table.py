@@ -34,6 +34,7 @@ def to_json(suite: str, tables: Sequence[Comparison]) -> dict[str, Any]:
             "ppl": row.perplexity,
             "accuracy": row.accuracy,
             "mfu": row.mfu,
+            "expert_load": row.expert_load,
             "tokens_per_second_ratio": row.throughput_ratio,
             "saved_bytes_ratio": row.saved_bytes_ratio,
             "params": row.parameters,
@@ -61,6 +62,7 @@ def _columns(rows: Sequence[ArmResult]) -> list[tuple[str, Callable[[ArmResult],
         ("ppl", lambda row: row.perplexity, ".2f"),
         ("accuracy", lambda row: row.accuracy, ".4f"),
         ("MFU", lambda row: row.mfu, ".3f"),
+        ("expert load", lambda row: row.expert_load, ".2f"),
     ]
     shown = [
         (title, lambda row, value=value, form=form: _number(value(row), form))
@@ -111,6 +113,11 @@ def notes(table: Comparison) -> list[str]:
         "bytes ×: activations kept for the backward pass, counted, the same on every machine with this kind of device "
         "and torch.",
     ]
+    if any(row.expert_load is not None for row in rows):
+        lines.append(
+            "expert load: the largest share of one expert in one layer, on held-out text at the end, times the number "
+            "of experts; 1 is even."
+        )
     if rows and rows[0].reported:
         lines.append(
             "paper Δ: what a paper printed, at its own scale and from its own runs (source in the suite file); it is "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import __version__
 from harness.errors import InconclusiveError
-from harness.run.celldir import SAMPLES, read_json, write_json
+from harness.run.celldir import EXPERTS, SAMPLES, read_json, write_json
 from harness.run.layout import Layout
 from harness.run.recording import catch_up
 from harness.suite.cells import Cell, digest
@@ -42,7 +42,7 @@ def answer(layout: Layout, suite: Suite, cells: Sequence[Cell], partial: bool, n
     from harness.compare.table import to_markdown, verdict
 
     tables = compare_cells(layout, tracker, suite, cells)
-    files = write_answer(tracker, name, tables, folder)
+    files = write_answer(tracker, name, tables, folder) + _write_expert_loads(layout, name, cells, folder)
     samples = [path for cell in cells if (path := layout.cell(cell).path / SAMPLES).exists()]
     text = "\n".join(
         [
@@ -90,6 +90,21 @@ def compare_cells(
 
 def _runs(document: dict[str, Any]) -> dict[str, Any]:
     return {arm["arm"]: arm["runs"] for arm in document["arms"]}
+
+
+def _write_expert_loads(layout: Layout, suite: str, cells: Sequence[Cell], folder: Path) -> list[Path]:
+    """How busy the experts are, arm by arm, where there are any."""
+    loads: dict[str, list[list[list[float]]]] = {}
+    for cell in cells:
+        if found := read_json(layout.cell(cell).path / EXPERTS):
+            loads.setdefault(cell.arm, []).append(found["layers"])
+    if not loads:
+        return []
+    from harness.compare.plots import plot_expert_loads
+
+    picture = folder / "experts.png"
+    plot_expert_loads(loads, suite, picture)
+    return [picture]
 
 
 def write_answer(tracker: Tracker, suite: str, tables: Sequence[Comparison], folder: Path) -> list[Path]:

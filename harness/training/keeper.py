@@ -83,6 +83,7 @@ class Keeper(pl.Callback):
             piece = self.settings.micro_batch_size or self.settings.batch_size
             batch = [torch.from_numpy(array[:piece]).to(module.device) for array in module.objective.batch(0)]
             self.saved_bytes = saved_activation_bytes(module.model, batch, module.objective.losses)
+        module.model.auxiliary_losses()  # or they would keep that pass's graph beside the first step's
         self._began = self._window_began = time.perf_counter()
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, index: int) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from compare_support import study
 
-from harness.compare.plots import Curves, loss_curves, plot_curves
+from harness.compare.plots import Curves, loss_curves, plot_curves, plot_expert_loads
 from harness.compare.results import ArmResult
 
 CURVE = {10: 4.0, 20: 3.5, 30: 3.2}
@@ -65,3 +65,13 @@ def test_curves_are_read_run_by_run_for_the_arms_that_have_any(rows: list[ArmRes
     assert {seed: curve[10] for seed, curve in curves["dhc"].items()} == {
         seed: float(run.removeprefix("run")) for seed, run in rows[1].runs.items()
     }
+
+
+def test_expert_loads_are_drawn_from_the_busiest(tmp_path: Path) -> None:
+    even, skewed = [[[0.25] * 4] * 3] * 2, [[[0.7, 0.1, 0.1, 0.1], [0.1, 0.1, 0.1, 0.7], [0.25] * 4]] * 2
+    plot_expert_loads({"even": even, "skewed": skewed}, "t", tmp_path / "a.png")
+    plot_expert_loads({"even": even, "skewed": even}, "t", tmp_path / "b.png")
+    turned = [[layer[::-1] for layer in cell] for cell in skewed]
+    plot_expert_loads({"even": even, "skewed": turned}, "t", tmp_path / "c.png")
+    assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "c.png").read_bytes(), "experts have no order"
