@@ -9,7 +9,7 @@ from harness.compare.statistics import Estimate, geometric_mean, mean_interval, 
 from harness.tracking import TAG_STATE, Record
 
 LOSS, BITS_PER_BYTE, PERPLEXITY = "validation/loss", "validation/bits_per_byte", "validation/perplexity"
-ACCURACY = "validation/accuracy"
+ACCURACY, FULL_ACCURACY = "validation/accuracy", "eval/classification/acc"
 THROUGHPUT, SAVED_BYTES, PARAMETERS = "cost/tokens_per_second", "cost/saved_activation_bytes", "cost/parameters"
 MFU, EXPERT_LOAD = "cost/mfu", "router/max_load"
 PAIRING = ("harness.digest.batches", "harness.digest.validation")
@@ -40,12 +40,13 @@ class ArmResult:
     loss: Estimate | None
     delta: Estimate | None
     unpaired: tuple[int, ...]
-    """Seeds that both arms have but whose training batches or validation windows differ: not compared."""
+    """Seeds that both arms have but whose training batches or held-out data differ: not compared."""
     other_start: tuple[int, ...]
     """Paired seeds that did not start from the baseline's shared weights."""
     bits_per_byte: float | None
     perplexity: float | None
     accuracy: float | None
+    """Of a classifier, on the whole held-out side where it was scored."""
     mfu: float | None
     """Share of the chip's dense peak; None where the chip has no entry."""
     expert_load: float | None
@@ -144,7 +145,7 @@ def _row(arm: str, seeds: dict[int, Record | None], base: dict[int, Record], is_
         ),
         bits_per_byte=_mean(done, BITS_PER_BYTE),
         perplexity=_mean(done, PERPLEXITY),
-        accuracy=_mean(done, ACCURACY),
+        accuracy=_mean(done, FULL_ACCURACY if any(FULL_ACCURACY in r.metrics for r in done.values()) else ACCURACY),
         mfu=_mean(done, MFU),
         expert_load=_mean(done, EXPERT_LOAD),
         throughput_ratio=_ratio(done, base, THROUGHPUT),

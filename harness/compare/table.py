@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from harness.compare.results import ArmResult, Comparison
+from harness.compare.results import FULL_ACCURACY, ArmResult, Comparison
 from harness.compare.statistics import Estimate
 
 MISSING = "–"
@@ -86,7 +86,7 @@ def _columns(rows: Sequence[ArmResult]) -> list[tuple[str, Callable[[ArmResult],
 
 def _shown(score: str) -> bool:
     """The table has one column a task: the accuracy, byte perplexity or error; the rest is in the JSON."""
-    return score.endswith(("/acc", "/byte_perplexity", "/mse"))
+    return score.endswith(("/acc", "/byte_perplexity", "/mse")) and f"eval/{score}" != FULL_ACCURACY
 
 
 def _number(value: float | None, form: str) -> str:
@@ -107,7 +107,7 @@ def notes(table: Comparison) -> list[str]:
     baseline, rows = table.baseline, table.rows
     lines = [
         f"loss: held-out {table.unit}, mean over seeds; ± is half the 95% t interval over seeds. Δ loss: paired with "
-        f"'{baseline}' seed by seed (same batches, validation windows and, unless named below, shared initial "
+        f"'{baseline}' seed by seed (same batches, held-out data and, unless named below, shared initial "
         "weights); p two-sided, paired t, not corrected for the number of arms.",
         "tokens/s ×: ratio to the baseline of the speeds measured in the cells as they ran, not interleaved; saved "
         "bytes ×: activations kept for the backward pass, counted, the same on every machine with this kind of device "
@@ -131,9 +131,7 @@ def notes(table: Comparison) -> list[str]:
             lines.append(f"{row.arm}: not finished with seed {', '.join(waiting)}.")
         if row.unpaired:
             seeds = ", ".join(str(seed) for seed in row.unpaired)
-            lines.append(
-                f"{row.arm}: seed {seeds} has other batches or validation windows than the baseline: not paired."
-            )
+            lines.append(f"{row.arm}: seed {seeds} has other batches or held-out data than the baseline: not paired.")
         if row.other_start:
             seeds = ", ".join(str(seed) for seed in row.other_start)
             lines.append(f"{row.arm}: seed {seeds} started from other shared weights than the baseline.")

@@ -98,7 +98,7 @@ def test_what_is_not_known_is_a_dash_in_the_markdown_and_every_gap_has_a_note(ga
     assert dhc["Δ loss"] == "-0.0600", "one pair has no interval"
     for said in (
         "dhc: failed with seed 2.", "dhc: not finished with seed 4.",
-        "dhc: seed 3 has other batches or validation windows than the baseline: not paired.", "dfc: not finished with seed 1, 2, 3, 4.",
+        "dhc: seed 3 has other batches or held-out data than the baseline: not paired.", "dfc: not finished with seed 1, 2, 3, 4.",
     ):  # fmt: skip
         assert said in notes(study(gaps))
         assert said in markdown
