@@ -152,12 +152,13 @@ def _memory_text(plan: dict[str, Any]) -> list[str]:
     """A line for every arm, and which of them a named chip does not hold."""
     parts, machine = list(plan["arms"][0]["memory_bytes"]), plan["machine"]
     several = machine is not None and machine["devices"] > 1
-    heads = [*parts, *(["DDP", "FSDP"] if several else [])]
+    heads = [*parts, *(["DDP", "FSDP"] if several else []), "disk/cell"]
     widest = _widest(plan)
     lines = [f"{'memory of a step':<{widest}}" + "".join(f"{head:>13}" for head in heads)]
     for arm in plan["arms"]:
         sizes = [arm["memory_bytes"][part] for part in parts]
         sizes += arm["memory_per_device_bytes"].values() if several else []
+        sizes.append(arm["disk_bytes_per_cell"])
         lines.append(f"{arm['arm']:<{widest}}" + "".join(f"{_size(size):>13}" for size in sizes))
     held = machine["memory_bytes"] if machine else None
     if held and (over := [arm["arm"] for arm in plan["arms"] if arm["memory_bytes"]["total"] > held]):

@@ -18,11 +18,20 @@ from harness.suite.plan import plan, plan_text
 TEXT = TextInputs(257, 256)
 ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / "suites" / "quickstart.yaml"
-HEAVY = ("torch", "lightning", "mlflow", "lm_eval", "scipy", "pandas", "matplotlib")
+HEAVY = ("torch", "lightning", "mlflow", "lm_eval", "scipy", "pandas", "matplotlib", "sklearn", "PIL")
 
 
 @pytest.mark.parametrize(
-    "arguments", [["plan", "suites/quickstart.yaml"], ["--help"], ["plan", "--help"], ["list"]], ids=" ".join
+    "arguments",
+    [
+        ["plan", "suites/quickstart.yaml"],
+        ["plan", "suites/vision.yaml", "--json"],
+        ["plan", "suites/paper/olmoe.yaml", "--device", "h100", "--devices", "256", "--fsdp"],
+        ["--help"],
+        ["plan", "--help"],
+        ["list"],
+    ],
+    ids=" ".join,
 )
 def test_nothing_heavy_is_imported_to_plan_to_list_or_to_help(arguments: list[str]) -> None:
     code = (
