@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness import __version__
 from harness.errors import INTERRUPTED, OK, HarnessError, UsageError
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from harness.data.load import Data
     from harness.run.layout import Layout
     from harness.suite.cells import Cell
-    from harness.suite.estimate import Machine
     from harness.suite.schema import Suite
 
 EPILOG = """\
@@ -196,7 +195,9 @@ def _ask(options: argparse.Namespace) -> Asked:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from harness.suite.estimate import check_budget, table_machine
+    from harness.run.price import Budget, price
+    from harness.run.runner import RunOptions
+    from harness.suite.estimate import table_machine
     from harness.suite.plan import plan_text
 
     if options.device in (None, "here") and (options.devices > 1 or options.fsdp or options.mfu):
@@ -204,49 +205,34 @@ def _plan(options: argparse.Namespace) -> int:
     if options.fsdp and options.devices == 1:
         raise UsageError("--fsdp: there is one device to share among; --devices N")
     asked = _ask(options)
-    machine = None
+    chip = None
     if options.device not in (None, "here"):
-        machine = table_machine(options.device, options.devices, options.fsdp, options.mfu)
-    elif options.device == "here" or options.budget_hours is not None:
-        machine = _measured(asked)
-    document = _priced(asked, machine, options.jobs)
-    check_budget(document["hours_todo"], document["memory_bytes"], options.budget_hours, options.budget_memory)
+        chip = table_machine(options.device, options.devices, options.fsdp, options.mfu)
+    document = price(
+        *asked[:5],
+        RunOptions(jobs=options.jobs, retry_failed=True),
+        Budget(hours=options.budget_hours, gibibytes=options.budget_memory),
+        chip=chip,
+        measure=options.device == "here",
+    )
     print(json.dumps(document, indent=2) if options.json else plan_text(document))
     return OK
-
-
-def _priced(asked: Asked, machine: Machine | None, jobs: int) -> dict[str, Any]:
-    from harness.suite.plan import plan
-
-    states = {cell.identity: asked.layout.cell(cell).state(cell.evaluation) for cell in asked.cells}
-    return plan(asked.suite, asked.inputs, asked.data, asked.cells, dict(states), machine, jobs)
-
-
-def _measured(asked: Asked) -> Machine:
-    """This machine, with the arms measured that still have something to do."""
-    from harness.run.calibrate import this_machine
-
-    states = {cell.identity: asked.layout.cell(cell).state(cell.evaluation) for cell in asked.cells}
-    arms = dict.fromkeys(cell.arm for cell in asked.cells if states[cell.identity] != "done")
-    print(f"measuring a step of {len(arms)} arms", file=sys.stderr)
-    return this_machine(asked.suite, asked.data, arms)
 
 
 def _run(options: argparse.Namespace) -> int:
     from harness.run.runner import RunOptions, run_suite
 
     asked = _ask(options)
-    if options.budget_hours is not None or options.budget_memory is not None:
-        from harness.suite.estimate import check_budget
-
-        document = _priced(asked, _measured(asked) if options.budget_hours is not None else None, options.jobs)
-        check_budget(document["hours_todo"], document["memory_bytes"], options.budget_hours, options.budget_memory)
     choice = RunOptions(
         jobs=options.jobs,
         fail_fast=options.fail_fast,
         retry_failed=options.retry_failed,
         force=options.force,
     )
+    if options.budget_hours is not None or options.budget_memory is not None:
+        from harness.run.price import Budget, price
+
+        price(*asked[:5], choice, Budget(hours=options.budget_hours, gibibytes=options.budget_memory))
     outcome = run_suite(asked.suite.name, asked.cells, asked.layout, choice, asked.folder)
     if outcome.code == INTERRUPTED:
         print("interrupted; the same command goes on from here", file=sys.stderr)

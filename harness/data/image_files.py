@@ -125,8 +125,6 @@ def read_digits(valid_share: float) -> Sides:
     if not path.is_file():
         raise UsageError(f"data.corpus: the installed scikit-learn has no digits at {path}")
     rows = np.loadtxt(path, delimiter=",").astype(np.int64)
-    _, first = np.unique(rows[:, :64], axis=0, return_index=True)  # a second copy of an image counts once
-    rows = rows[np.sort(first)]
     pixels = ((rows[:, :64] * 255 + 8) // 16).astype(np.uint8).reshape(-1, 1, 8, 8)
     chosen = held_out((image.tobytes() for image in pixels), valid_share)
     train, valid = (ArrayImages(pixels[side], rows[side, 64]) for side in (~chosen, chosen))

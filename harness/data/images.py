@@ -58,15 +58,6 @@ def load_images(settings: DataSettings, relative_to: Path | None = None) -> Imag
     return ImageSet(settings.corpus, sides.train, sides.valid, inputs, digest.hexdigest(), sides.classes)
 
 
-def describe(images: ImageSet) -> str:
-    """One line: how many, how large, of how many classes."""
-    size, classes = images.inputs.size, images.inputs.classes
-    return (
-        f"{len(images.train):,} images to train on, {len(images.valid):,} held out, "
-        f"{size}x{size}, {classes:,} {'class' if classes == 1 else 'classes'}"
-    )
-
-
 def scaled(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Bytes 0..255 as -1..1, of the same shape."""
     return pixels.astype(np.float32) / np.float32(127.5) - np.float32(1)

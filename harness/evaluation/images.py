@@ -110,6 +110,8 @@ def draw_samples(model: DiT, images: ImageSet, settings: EvaluationSettings, pic
     cell."""
     from PIL import Image
 
+    if images.inputs.channels not in (1, 3):
+        return  # latents of an autoencoder are nothing to look at
     rows, columns, size = min(images.inputs.classes, 16), settings.samples_per_class, images.inputs.size
     device = next(model.parameters()).device
     labels = torch.arange(rows).repeat_interleave(columns).to(device)
@@ -120,8 +122,8 @@ def draw_samples(model: DiT, images: ImageSet, settings: EvaluationSettings, pic
         rows, columns, -1, *[size + 1] * 2
     )
     grid = framed.transpose(0, 3, 1, 4, 2).reshape(rows * (size + 1), columns * (size + 1), -1)
-    if grid.shape[-1] not in (1, 3):
-        return  # latents of an autoencoder are nothing to look at
+    temporary = picture.with_suffix(".tmp")
     shown = Image.fromarray(grid[..., 0] if grid.shape[-1] == 1 else grid)
     enlarged = max(1, 480 // shown.width)
-    shown.resize((shown.width * enlarged, shown.height * enlarged), Image.Resampling.NEAREST).save(picture)
+    shown.resize((shown.width * enlarged, shown.height * enlarged), Image.Resampling.NEAREST).save(temporary, "PNG")
+    temporary.replace(picture)

@@ -30,12 +30,11 @@ class EvaluationSettings(Settings):
     guidance: float = Field(default=1.5, ge=0.0)
     """Classifier-free guidance of samples; 1 is none."""
 
-    def identity(self, kind: Literal["text", "images"]) -> dict[str, Any]:
-        """The keys that decide the scores of models of such data."""
-        keys = {"tasks", "limit"}
-        return (
-            self.model_dump(mode="json", include=keys) if kind == "text" else self.model_dump(mode="json", exclude=keys)
-        )
+    def identity(self, model: str) -> dict[str, Any]:
+        """The keys that decide the scores of such a model."""
+        keys = {"decoder": {"tasks", "limit"}, "vit": set()}
+        drawn = {"images", "samples_per_class", "sampling_steps", "guidance"}
+        return self.model_dump(mode="json", include=keys.get(model, drawn))
 
     def problem(self, kind: Literal["text", "images"]) -> tuple[str, str] | None:
         """(key, what is wrong) when the values do not fit together or the data, else None."""

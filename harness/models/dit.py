@@ -13,10 +13,8 @@ from harness.connections.settings import ConnectionSettings
 from harness.data.inputs import ImageInputs
 from harness.models.network import Network
 from harness.models.patches import PatchAttention, PatchFeedForward, from_patches, to_patches
-from harness.models.settings import DiTSettings
+from harness.models.settings import FREQUENCIES, DiTSettings
 
-FREQUENCIES = 256
-"""Numbers that a timestep becomes before its MLP: half cosines, half sines (the paper's code)."""
 LONGEST = 10_000.0
 """Longest wavelength over 2 pi, of timesteps and of positions."""
 

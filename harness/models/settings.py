@@ -13,6 +13,9 @@ from harness.connections.settings.base import NormType
 from harness.data.inputs import ImageInputs, Inputs, TextInputs
 from harness.settings import Settings
 
+FREQUENCIES = 256
+"""Numbers that a DiT's timestep becomes before its MLP: half cosines, half sines (the paper's code)."""
+
 Problem = tuple[str, str] | None
 """(key, what is wrong), or None."""
 
@@ -55,6 +58,10 @@ class ModelSettings(Settings, ABC):
     @abstractmethod
     def positions(self, inputs: Inputs) -> int:
         """Tokens per example that the branches see."""
+
+    def identity(self) -> dict[str, Any]:
+        """The keys that decide the numbers of a run, in one canonical form."""
+        return self.model_dump(mode="json")
 
     def problem(self) -> Problem:
         """What does not fit together in the numbers."""
@@ -115,6 +122,13 @@ class DecoderSettings(ModelSettings):
 
     def positions(self, inputs: Inputs) -> int:
         return self.context
+
+    def identity(self) -> dict[str, Any]:
+        experts = {"experts_per_token", "balance_loss", "router_z_loss"}
+        return {
+            **self.model_dump(mode="json", exclude=experts if self.experts is None else None),
+            "kv_heads": self.key_heads,
+        }
 
     def embedding_rows(self, inputs: Inputs) -> int:
         assert isinstance(inputs, TextInputs)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import __version__
 from harness.errors import InconclusiveError
-from harness.run.celldir import EXPERTS, SAMPLES, read_json, write_json
+from harness.run.celldir import EXPERTS, read_json, write_json
 from harness.run.layout import Layout
 from harness.run.recording import catch_up
 from harness.suite.cells import Cell, digest
@@ -43,7 +43,7 @@ def answer(layout: Layout, suite: Suite, cells: Sequence[Cell], partial: bool, n
 
     tables = compare_cells(layout, tracker, suite, cells)
     files = write_answer(tracker, name, tables, folder) + _write_expert_loads(layout, name, cells, folder)
-    samples = [path for cell in cells if (path := layout.cell(cell).path / SAMPLES).exists()]
+    samples = [path for cell in cells if (path := layout.cell(cell).samples(cell.evaluation)).exists()]
     text = "\n".join(
         [
             to_markdown(tables),

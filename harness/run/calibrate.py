@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
+import functools
+import os
 import statistics
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 
 from harness.connections.settings import ConnectionSettings
 from harness.data.load import Data, inputs_of
+from harness.errors import UsageError
+from harness.models.cost import Place
 from harness.models.settings import ModelSettings
 from harness.suite.cells import stream_seeds
 from harness.suite.estimate import Machine
@@ -25,59 +29,85 @@ STEPS, SECONDS = 5, 3.0
 
 
 def this_machine(suite: Suite, data: Data, arms: Iterable[str]) -> Machine:
-    """A machine whose step times were measured for `arms`, each on its own, with the real batch."""
+    """A machine whose step times were measured for `arms`, each on its own, with real batches. Raises UsageError for an
+    arm that its free memory does not hold."""
     seconds: dict[str, float] = {}
     known: dict[tuple[ConnectionSettings, ModelSettings, TrainSettings], float] = {}
-    for name in dict.fromkeys(arms):
+    inputs = inputs_of(suite.data, data)
+    place: Place = "cuda" if torch.cuda.is_available() else "cpu"
+    machine = Machine(name="this machine", place=place, cores=os.cpu_count() or 1)
+    for name in arms:
         arm = suite.arms[name]
         key = arm.connection, arm.model, arm.train
         if key not in known:
+            device = _device(arm.train)
+            need, free = machine.memory(arm, inputs).total, _free_memory(device)
+            if need > free:
+                gib = f"about {need / 2**30:.3g} GiB, and {free / 2**30:.3g} GiB are free"
+                raise UsageError(f"--device here: a step of the arm '{name}' needs {gib}; name a chip, such as h200")
             recipe = Recipe(
                 connection=arm.connection,
                 model=arm.model,
                 train=arm.train,
-                inputs=inputs_of(suite.data, data),
+                inputs=inputs,
                 data=suite.data,
                 streams=stream_seeds(suite.seeds[0], SeedStreams()),
             )
-            known[key] = step_seconds(recipe, data)
+            known[key] = step_seconds(recipe, data, device)
         seconds[name] = known[key]
-    return Machine(name="this machine", step_seconds=seconds)
+    return dataclasses.replace(machine, step_seconds=seconds)
 
 
-def step_seconds(recipe: Recipe, data: Data) -> float:
-    """Median seconds of a whole training step: batch, forward, backward, clipping, optimiser."""
-    settings = recipe.train
+def _device(settings: TrainSettings) -> torch.device:
     use_cuda = settings.device == "cuda" or (settings.device == "auto" and torch.cuda.is_available())
-    device = torch.device("cuda" if use_cuda else "cpu")
+    return torch.device("cuda" if use_cuda else "cpu")
+
+
+def _free_memory(device: torch.device) -> int:
+    import psutil
+
+    return int(torch.cuda.mem_get_info()[0] if device.type == "cuda" else psutil.virtual_memory().available)
+
+
+def step_seconds(recipe: Recipe, data: Data, device: torch.device) -> float:
+    """Median seconds of a training step: one micro-batch, forward and backward, as often as a step has them; clipping
+    and optimiser."""
+    settings = recipe.train
     threads = torch.get_num_threads()
     torch.set_num_threads(settings.threads)
     objective, model = make_objective(recipe, data), build_model(recipe).to(device)
     optimizer = make_optimizer(model, settings)
     piece = settings.micro_batch_size or settings.batch_size
 
-    def step(number: int) -> float:
+    def timed(work: Callable[[], None]) -> float:
         began = time.perf_counter()
-        batch = [torch.from_numpy(array) for array in objective.batch(number)]
-        for first in range(0, settings.batch_size, piece):
-            part = [tensor[first : first + piece].to(device) for tensor in batch]
-            precise = contextlib.nullcontext()
-            with torch.autocast(device.type, torch.bfloat16) if settings.precision == "bf16" else precise:
-                loss = objective.losses(model, *part).mean() + sum(model.auxiliary_losses().values())
-            (loss * (len(part[0]) / settings.batch_size)).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip or float("inf"))
-        optimizer.step()
-        optimizer.zero_grad()
-        if use_cuda:
+        work()
+        if device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter() - began
 
+    def micro_batch(number: int) -> None:
+        part = [torch.from_numpy(array[:piece]).to(device) for array in objective.batch(number)]
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+            loss = objective.losses(model, *part).mean() + sum(model.auxiliary_losses().values())
+        loss.backward()
+
+    def update() -> None:
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip or float("inf"))
+        optimizer.step()
+        optimizer.zero_grad()
+
     try:
-        with torch.random.fork_rng(devices=[device] if use_cuda else []):
-            step(0)
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            micro_batch(0)
+            update()
             times: list[float] = []
             while len(times) < STEPS and (not times or sum(times) < SECONDS):
-                times.append(step(len(times) + 1))
+                one = timed(functools.partial(micro_batch, len(times) + 1))
+                times.append(one * settings.batch_size / piece + timed(update))
     finally:
         torch.set_num_threads(threads)
+    if device.type == "cuda":  # the workers want it
+        del objective, model, optimizer
+        torch.cuda.empty_cache()
     return statistics.median(times)

@@ -21,7 +21,7 @@ from harness.data.settings import DataSettings
 from harness.errors import FAILED, INTERRUPTED, OK, DivergedError, HarnessError
 from harness.evaluation.settings import EvaluationSettings
 from harness.models.settings import AnyModel
-from harness.run.celldir import EXPERTS, SAMPLES, CellDir, failure_tail, write_json
+from harness.run.celldir import EXPERTS, CellDir, failure_tail, write_json
 from harness.run.environment import environment, torch_environment
 from harness.training.settings import CHECKPOINT, TrainSettings
 
@@ -152,9 +152,8 @@ def _train(config: dict[str, Any], data: Data, cell: CellDir, stop: threading.Ev
     costs = {name: value for name, value in fitted.metrics.items() if name.startswith("cost/")}
     cell.journal.write("summary", recipe.train.steps, costs)  # the rest is in the curve's last lines
     cell.journal.sync()
-    loads = fitted.model.expert_loads()  # of the last validation
-    if loads is not None:
-        write_json(cell.path / EXPERTS, {"layers": [[round(share, 6) for share in layer] for layer in loads.tolist()]})
+    if fitted.expert_loads is not None:
+        write_json(cell.path / EXPERTS, {"layers": fitted.expert_loads})
     temporary = cell.weights.with_suffix(".tmp")
     torch.save(fitted.model.state_dict(), temporary)
     temporary.replace(cell.weights)
@@ -176,7 +175,7 @@ def _score(config: dict[str, Any], evaluation: str, data: Data, cell: CellDir) -
         model = model.to("cuda")
     settings = EvaluationSettings.model_validate(config["evaluation"])
     began = time.perf_counter()
-    metrics = score(model.eval(), config["data"]["tokenizer"], data, settings, cell.path / SAMPLES)
+    metrics = score(model.eval(), config["data"]["tokenizer"], data, settings, cell.samples(evaluation))
     metrics["cost/score_seconds"] = time.perf_counter() - began
     cell.journal.write("scores", recipe.train.steps, metrics, evaluation=evaluation)
     cell.journal.sync()

@@ -8,7 +8,7 @@ checkpoint.ckpt    until the training is finished; then weights.pt stays
 result.json        last numbers and digests of the training
 scores-<key>.json  scores under one evaluation setting
 stdout.log         what the worker printed
-samples.png        what a denoiser draws
+samples-<evaluation>.png  what a denoiser draws under that evaluation
 experts.json       shares of the experts, layer by layer, on the held-out text at the end
 lease              locked by the process that works on the cell
 """
@@ -28,7 +28,7 @@ from harness.errors import UsageError
 
 State = Literal["todo", "running", "stopped", "failed", "done"]
 
-EXPERTS, SAMPLES = "experts.json", "samples.png"
+EXPERTS = "experts.json"
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -168,6 +168,10 @@ class CellDir:
 
     def update_status(self, **changes: Any) -> None:
         write_json(self.path / "status.json", {**self.status(), **changes})
+
+    def samples(self, evaluation: str) -> Path:
+        """Where a denoiser's samples lie; others draw none."""
+        return self.path / f"samples-{evaluation}.png"
 
     def state(self, evaluation: str) -> State:
         """`done` when trained and scored under `evaluation`; `running` only while somebody holds the lease."""

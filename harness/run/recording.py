@@ -8,12 +8,12 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from harness.run.celldir import EXPERTS, SAMPLES, read_json
+from harness.run.celldir import EXPERTS, read_json
 from harness.run.layout import Layout
 from harness.suite.cells import Cell, by_identity
 from harness.tracking import TAG_BORN, TAG_STATE, Entry, Tracker
 
-ARTIFACTS = ("config.json", "environment.json", "stdout.log", EXPERTS, SAMPLES)
+ARTIFACTS = ("config.json", "environment.json", "stdout.log", EXPERTS)
 """Files of a cell's directory that the record keeps a copy of, where they are."""
 
 
@@ -44,7 +44,7 @@ def entry(layout: Layout, suite: str, cell: Cell) -> Entry:
         born=str(status.get("born", "")),
         tags=tags,
         params=params,
-        artifacts=tuple(directory.path / name for name in ARTIFACTS),
+        artifacts=(*(directory.path / name for name in ARTIFACTS), directory.samples(cell.evaluation)),
     )
 
 

@@ -45,16 +45,12 @@ class Outcome:
 def run_suite(suite: str, cells: list[Cell], layout: Layout, options: RunOptions, relative_to: str | None) -> Outcome:
     """Bring every cell to its end; cells are started in the order given. Raises UsageError before anything runs."""
     layout.prepare()
-    _check_devices(cells)
+    check_devices(cells)
     wanted = by_identity(cells)
     if options.force:
         _move_aside(layout, list(wanted.values()))
+    todo = will_run(cells, layout, options)
     states = {identity: layout.cell(cell).state(cell.evaluation) for identity, cell in wanted.items()}
-    todo = [
-        cell
-        for identity, cell in wanted.items()
-        if states[identity] != "done" and (states[identity] != "failed" or options.retry_failed)
-    ]
     failed = [cell.name for identity, cell in wanted.items() if states[identity] == "failed" and cell not in todo]
     if not todo:
         return Outcome(code=FAILED if failed else OK, trained=[], failed=failed)
@@ -75,7 +71,16 @@ def run_suite(suite: str, cells: list[Cell], layout: Layout, options: RunOptions
     return Outcome(code=code, trained=run.trained, failed=failed)
 
 
-def _check_devices(cells: list[Cell]) -> None:
+def will_run(cells: list[Cell], layout: Layout, options: RunOptions) -> list[Cell]:
+    """The cells that `run_suite` would start under these options, each once, in the order given."""
+    wanted = list(by_identity(cells).values())
+    if options.force:
+        return wanted
+    left_alone = ("done",) if options.retry_failed else ("done", "failed")
+    return [cell for cell in wanted if layout.cell(cell).state(cell.evaluation) not in left_alone]
+
+
+def check_devices(cells: list[Cell]) -> None:
     """A device that is not there is an error before anything runs. Imports torch only when one is asked for by name."""
     if any(cell.config["train"]["device"] == "cuda" for cell in cells):
         import torch

@@ -11,7 +11,6 @@ from typing import Any
 from harness.data.load import Data
 from harness.evaluation.settings import TASKS_VERSION
 from harness.suite.schema import Arm, SeedStreams, Suite
-from harness.training.settings import TrainSettings
 
 IDENTITY_VERSION = 1
 """Part of every identity; raised when a change of code changes the numbers of cells that were trained before it."""
@@ -72,12 +71,12 @@ def _cell(suite: Suite, name: str, arm: Arm, seed: int, data: Data) -> Cell:
     identity = {
         "version": IDENTITY_VERSION,
         "connection": config["connection"],
-        "model": config["model"],
-        "train": {key: value for key, value in config["train"].items() if key not in TrainSettings.NOT_IDENTITY},
+        "model": arm.model.identity(),
+        "train": arm.train.identity(suite.data.kind),
         "data": {"digest": data.digest, **suite.data.model_dump(mode="json", include=used)},
         "streams": config["streams"],
     }
-    evaluation = {"version": TASKS_VERSION, **suite.evaluation.identity(suite.data.kind)}
+    evaluation = {"version": TASKS_VERSION, **suite.evaluation.identity(arm.model.type)}
     return Cell(
         arm=name,
         seed=seed,

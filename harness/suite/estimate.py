@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from harness.connections.settings import ResidualSettings
@@ -21,7 +22,7 @@ PASSES = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What hours and memory are estimated for."""
+    """What hours and memory are estimated for: chips of the table, or, without a chip, the machine at hand."""
 
     name: str
     count: int = 1
@@ -30,22 +31,46 @@ class Machine:
     """Weights, gradients and optimiser state in parts over the devices (FSDP), or whole on each (DDP)."""
     chip: cost.Device | None = None
     mfu: float = USUAL_MFU
+    place: cost.Place = "cpu"
+    """Whose rules say what is kept for the backward pass."""
+    cores: int = 1
+    """Of the machine at hand, for cells beside each other."""
     step_seconds: Mapping[str, float] = field(default_factory=dict)
     """Measured here, by arm; what has no entry is estimated from the chip."""
 
-    @property
-    def about(self) -> str:
+    def about(self, jobs: int) -> str:
         if self.chip is None:
             return f"{self.name}, by a short measured step of every arm"
         sharing = f" × {self.count} ({'FSDP' if self.sharded else 'DDP'})" if self.count > 1 else ""
-        return f"{self.name}{sharing}, at {self.mfu:.0%} of its dense peak, communication not counted"
+        several = f", {jobs} of these at a time" if jobs > 1 else ""
+        return f"{self.name}{sharing}{several}, at {self.mfu:.0%} of its dense peak, communication not counted"
 
-    def seconds(self, name: str, arm: Arm, inputs: Inputs) -> float | None:
-        """Of training and validating one cell of the arm; None where nothing is known of this machine."""
+    def check(self, arms: Mapping[str, Arm]) -> None:
+        """Raises UsageError for an arm that cannot run so."""
+        for name, arm in arms.items():
+            if self.count > arm.train.batch_size:
+                examples = f"a batch of {arm.train.batch_size} examples (arm '{name}')"
+                raise UsageError(f"--devices: {self.count} devices cannot share {examples}")
+            if self.chip is not None and self.chip.peak(arm.train.precision) is None:
+                has = f"{self.name} has no {arm.train.precision} (arm '{name}')"
+                raise UsageError(f"--device: {has}; train.precision=fp32")
+
+    def beside(self, jobs: int, threads: int) -> int:
+        """How many of `jobs` cells really run beside each other: each has chips of its own, or its share of the cores;
+        those on one GPU take turns."""
+        if self.chip is not None:
+            return jobs
+        return 1 if self.place == "cuda" else max(1, min(jobs, self.cores // threads))
+
+    def seconds(self, name: str, arm: Arm, inputs: Inputs, held_out: int | None = None) -> float | None:
+        """Of training and validating one cell of the arm; None where nothing is known of this machine. `held_out` is
+        how many tokens or images there are to validate on."""
         train, positions = arm.train, arm.model.positions(inputs)
-        validations = math.ceil(train.steps / train.validate_every)
+        text = arm.model.DATA == "text"
+        asked = train.validation_tokens // positions if text else train.validation_images
+        available = asked if held_out is None else held_out // positions if text else held_out
         # A validation is forward passes, a third of the work of training steps.
-        judged = validations * train.validation_tokens / (PASSES * train.batch_size * positions)
+        judged = math.ceil(train.steps / train.validate_every) * min(asked, available) / (PASSES * train.batch_size)
         each = self.step_seconds.get(name)
         if each is None and self.chip is not None:
             each = self._step(arm, inputs)
@@ -57,11 +82,12 @@ class Machine:
         peak = self.chip.peak(arm.train.precision)
         if peak is None:
             return None
-        flops = cost.training_flops(arm.model, arm.connection, inputs) * arm.train.batch_size
+        examples = -(-arm.train.batch_size // self.count)  # of the device that has most
+        flops = cost.training_flops(arm.model, arm.connection, inputs) * examples
         moved = sum(cost.traffic(arm.model, arm.connection)) - sum(cost.traffic(arm.model, ResidualSettings()))
-        tokens = arm.train.batch_size * arm.model.positions(inputs)
+        tokens = examples * arm.model.positions(inputs)
         size = PASSES * moved * arm.model.sublayers * tokens * (2 if arm.train.precision == "bf16" else 4)
-        return flops / (self.count * peak * self.mfu) + max(size, 0) / (self.count * self.chip.bandwidth)
+        return flops / (peak * self.mfu) + max(size, 0) / self.chip.bandwidth
 
     def memory(self, arm: Arm, inputs: Inputs, sharded: bool | None = None) -> cost.Memory:
         """Of one device during a step: tensors, without the libraries, buffers of communication and fragments."""
@@ -73,17 +99,19 @@ class Machine:
             inputs,
             batch=examples,
             precision=train.precision,
-            place="cuda" if self.chip is not None or train.device == "cuda" else "cpu",
+            place="cuda" if train.device == "cuda" else self.place,
         )
         if not sharded or self.count == 1:
             return whole
-        block = -(-cost.parameters(arm.model, arm.connection, inputs).backbone // arm.model.layers)
+        shape = cost.parameters(arm.model, arm.connection, inputs)
+        block = -(-shape.backbone // arm.model.layers)
+        gathered = block + shape.embedding  # the block at work, and what belongs to no block
         return replace(
             whole,
-            weights=-(-whole.weights // self.count) + 4 * block,  # and the block at work, gathered
-            gradients=-(-whole.gradients // self.count),
+            weights=-(-whole.weights // self.count) + 4 * gathered,
+            gradients=-(-whole.gradients // self.count) + 4 * block,
             optimiser=-(-whole.optimiser // self.count),
-            copies=min(whole.copies, 2 * block),
+            copies=min(whole.copies, 2 * gathered),
         )
 
     def totals(self, arm: Arm, inputs: Inputs) -> dict[str, int]:
@@ -104,7 +132,15 @@ def table_machine(name: str, count: int, sharded: bool, mfu: float | None) -> Ma
     if chip is None:
         known = [device.name for device in cost.DEVICES]
         raise UsageError(f"--device: no chip '{name}' in the table, and 'here' is this machine{nearest(name, known)}")
-    return Machine(name=chip.name, count=count, sharded=sharded, chip=chip, mfu=mfu or USUAL_MFU)
+    return Machine(name=chip.name, count=count, sharded=sharded, chip=chip, mfu=mfu or USUAL_MFU, place="cuda")
+
+
+def makespan(seconds: Iterable[float], jobs: int) -> float:
+    """Seconds until the last cell ends, when each is begun in its order as soon as one of `jobs` places is free."""
+    places = [0.0] * jobs
+    for each in seconds:
+        heapq.heapreplace(places, places[0] + each)
+    return max(places)
 
 
 def check_budget(hours: float | None, memory: int, budget_hours: float | None, budget_memory: float | None) -> None:

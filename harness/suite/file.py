@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -17,6 +18,7 @@ from harness.errors import UsageError, nearest
 from harness.models.presets import SCALES
 from harness.models.settings import MODELS, AnyModel, ModelSettings
 from harness.suite.schema import Suite
+from harness.suite.sense import Problem, problems, problems_with
 from harness.suite.yaml_lines import KeyPath, dotted, load, parse_value
 
 ARM_NAME = r"^[A-Za-z0-9][A-Za-z0-9_+-]*$"
@@ -119,7 +121,7 @@ class SuiteFile:
         ):
             top["evaluation"] = {"tasks": [], **(evaluation or {})}  # the default tasks are for text
         suite: Suite = self._validate(Suite, {**top, "arms": arms})
-        self._check_sense(suite)
+        self._refuse(problems(suite))
         return suite
 
     def _complete(self, arm: Any, place: KeyPath) -> Any:
@@ -134,9 +136,12 @@ class SuiteFile:
         for section in SECTIONS:
             written = {**(self.raw.get(section) or {}), **(arm.get(section) or {})}
             given, asked = preset.get(section, {}), written.get("type")
-            if section == "model" and given and asked not in (None, given.get("type", "decoder")):
-                kind = given.get("type", "decoder")
-                raise self.error((*place, section), f"a scale for the model '{kind}' does not shape a '{asked}'")
+            kind = given.get("type", "decoder")
+            if section == "model" and given and asked in MODELS and asked != kind:
+                raise self.error(
+                    self._written((*place, section, "type")),
+                    f"a scale for the model '{kind}' does not shape a '{asked}'",
+                )
             complete[section] = {**given, **written}
         return complete
 
@@ -242,73 +247,16 @@ class SuiteFile:
             return key
         return key[2:]
 
-    def _check_sense(self, suite: Suite) -> None:
-        """Rules between keys, after the types are right."""
-        if len(set(suite.seeds)) != len(suite.seeds):
-            raise self.error(("seeds",), "a seed is given twice")
-        if any(seed < 0 for seed in suite.seeds):
-            raise self.error(("seeds",), "seeds are not negative")
-        if not re.search(r"[A-Za-z0-9]", suite.name):
-            raise self.error(("name",), "a name needs a letter or a digit")
-        if problem := suite.data.problem():
-            raise self.error(("data", problem[0]), problem[1])
-        if problem := suite.evaluation.problem(suite.data.kind):
-            raise self.error(("evaluation", problem[0]), problem[1])
-        for name, arm in suite.arms.items():
-            misfit = arm.model.problem_of(arm.connection)
-            for section, problem in (
-                ("connection", arm.connection.problem(arm.model.width, arm.model.sublayers)),
-                ("connection", ("type", misfit) if misfit else None),
-                ("model", arm.model.problem()),
-                ("train", arm.train.problem()),
-            ):
-                self._object(name, section, problem)
-            if suite.data.kind != arm.model.DATA:
-                kinds = [kind for kind, model in MODELS.items() if suite.data.kind == model.DATA]
-                about = f"a '{arm.model.type}' learns from {arm.model.DATA}, and the corpus '{suite.data.corpus}' is"
-                raise self.error(
-                    self._written(("arms", name, "model", "type")),
-                    f"{about} {suite.data.kind}; for it: {', '.join(kinds)}",
-                )
-            if arm.baseline is not None and arm.baseline not in suite.arms:
-                message = f"no arm is called '{arm.baseline}'{nearest(arm.baseline, suite.arms)}"
-                raise self.error(("arms", name, "baseline"), message)
-            head = suite.baseline_of(name)
-            if (other := suite.baseline_of(head)) != head:
-                message = f"'{head}' is itself compared with '{other}'; a baseline is its own baseline"
-                raise self.error(("arms", name, "baseline"), message)
-        self._check_reported(suite)
-        fixed = suite.streams
-        dropout = all(arm.model.dropout > 0 for arm in suite.arms.values())
-        varies = fixed.backbone is None or fixed.data is None or (dropout and fixed.dropout is None)
-        if len(suite.seeds) > 1 and not varies:
-            raise self.error(("streams",), "nothing is left for the seeds to vary: every seed would be the same run")
-
-    def _object(self, arm: str, section: str, problem: tuple[str, str] | None) -> None:
-        """Raises UsageError for a problem of one of the arm's sections, where it was written."""
-        if problem:
-            key = self._written(("arms", arm, section, problem[0]))
-            raise self.error(key, problem[1] + (f" (arm '{arm}')" if key[0] == "grid" else ""))
-
     def check_inputs(self, suite: Suite, inputs: Inputs) -> None:
         """Raises UsageError where a model does not fit the data."""
-        for name, arm in suite.arms.items():
-            self._object(name, "model", arm.model.problem_with(inputs))
+        self._refuse(problems_with(suite, inputs))
 
-    def _check_reported(self, suite: Suite) -> None:
-        titles = [reported.title for reported in suite.reported]
-        for index, reported in enumerate(suite.reported):
-            if titles.count(reported.title) > 1:
-                raise self.error(("reported", index, "title"), f"two columns are called '{reported.title}'")
-            for arm_name in (
-                *reported.values,
-                *(suite.baseline_of(arm) for arm in reported.values if arm in suite.arms),
-            ):
-                key = ("reported", index, "values", arm_name)
-                if arm_name not in suite.arms:
-                    raise self.error(key, f"no arm is called '{arm_name}'{nearest(arm_name, suite.arms)}")
-                if arm_name not in reported.values:
-                    raise self.error(key[:3], f"the baseline '{arm_name}' has no value to compare with")
+    def _refuse(self, found: Iterable[Problem]) -> None:
+        """Raises UsageError for the first problem, where it was written."""
+        for key, message in found:
+            written = self._written(key)
+            arm = f" (arm '{key[1]}')" if written[0] == "grid" and key[0] == "arms" else ""
+            raise self.error(written, message + arm)
 
 
 def _below(kind: Any, part: str | int) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from harness.data.corpora import Corpus
@@ -11,7 +11,7 @@ from harness.data.inputs import Inputs
 from harness.data.load import Data
 from harness.models import cost
 from harness.suite.cells import Cell, by_identity
-from harness.suite.estimate import Machine, disk
+from harness.suite.estimate import Machine, disk, makespan
 from harness.suite.schema import Arm, Suite
 
 
@@ -23,31 +23,32 @@ def plan(
     states: Mapping[str, str],
     machine: Machine | None = None,
     jobs: int = 1,
+    training: Collection[str] | None = None,
 ) -> dict[str, Any]:
-    """Arms with their price, cells with their state (`states` by identity), and the totals of what is still to do."""
-    machine = machine or Machine(name="")
-    arms = {name: _arm(name, arm, suite, inputs, cells, machine) for name, arm in suite.arms.items()}
-    todo = [cell for cell in by_identity(cells).values() if states[cell.identity] != "done"]
+    """The arms of `cells` with their price, the cells with their state (`states` by identity), and the totals of what
+    is still to train: the cells whose identity is in `training`, by default all that are not done."""
+    here = machine or Machine(name="this machine")
+    chosen = {name: arm for name, arm in suite.arms.items() if any(cell.arm == name for cell in cells)}
+    here.check(chosen)
+    held_out = data.valid_bytes if isinstance(data, Corpus) else len(data.valid)
+    arms = {name: _arm(name, arm, suite, inputs, cells, here, held_out) for name, arm in chosen.items()}
+    if training is None:
+        training = {identity for identity, state in states.items() if state != "done"}
+    todo = [cell for cell in by_identity(cells).values() if cell.identity in training]
     seconds = [arms[cell.arm]["seconds_per_cell"] for cell in todo]
-    at_once = min(jobs, len(todo))
+    at_once = max(min(jobs, len(todo)), 1)
+    threads = max((suite.arms[cell.arm].train.threads for cell in todo), default=1)
     largest = sorted((arms[cell.arm]["memory_bytes"]["total"] for cell in todo), reverse=True)
     kept = sum(arms[cell.arm]["disk_bytes_per_cell"] for cell in todo)
-    training = max((arms[cell.arm]["disk_bytes_in_training"] for cell in todo), default=0)
+    saving = max((arms[cell.arm]["disk_bytes_in_training"] for cell in todo), default=0)
     return {
         "suite": suite.name,
         "description": suite.description,
         "baseline": suite.baseline,
-        "seeds": list(suite.seeds),
+        "seeds": list(dict.fromkeys(cell.seed for cell in cells)),
         "data": _data(suite, data),
         "tasks": list(suite.evaluation.tasks),
-        "machine": {
-            "name": machine.name,
-            "about": machine.about,
-            "devices": machine.count,
-            "memory_bytes": machine.chip.memory if machine.chip else None,
-        }
-        if machine.name
-        else None,
+        "machine": _machine(machine, jobs),
         "jobs": jobs,
         "arms": list(arms.values()),
         "cells": [
@@ -63,10 +64,17 @@ def plan(
         "todo": sum(states[cell.identity] != "done" for cell in cells),
         "tokens_todo": sum(arms[cell.arm]["tokens_per_cell"] for cell in todo),
         "training_flops_todo": sum(arms[cell.arm]["training_flops_per_cell"] for cell in todo),
-        "hours_todo": None if None in seconds else sum(seconds) / max(at_once, 1) / 3600,
-        "memory_bytes": sum(largest[:at_once]),
-        "disk_bytes_todo": kept + at_once * training,
+        "hours_todo": None if None in seconds else makespan(seconds, here.beside(at_once, threads)) / 3600,
+        "memory_bytes": sum(largest[: 1 if here.chip else at_once]),
+        "disk_bytes_todo": kept + at_once * saving,
     }
+
+
+def _machine(machine: Machine | None, jobs: int) -> dict[str, Any] | None:
+    if machine is None:
+        return None
+    memory = machine.chip.memory if machine.chip else None
+    return {"name": machine.name, "about": machine.about(jobs), "devices": machine.count, "memory_bytes": memory}
 
 
 def _data(suite: Suite, data: Data) -> dict[str, Any]:
@@ -85,10 +93,14 @@ def _data(suite: Suite, data: Data) -> dict[str, Any]:
     }
 
 
-def _arm(name: str, arm: Arm, suite: Suite, inputs: Inputs, cells: list[Cell], machine: Machine) -> dict[str, Any]:
+def _arm(
+    name: str, arm: Arm, suite: Suite, inputs: Inputs, cells: list[Cell], machine: Machine, held_out: int
+) -> dict[str, Any]:
     shape = arm.model, arm.connection, inputs
+    base = suite.arms[suite.baseline_of(name)]
     count, examples = cost.parameters(*shape), arm.train.steps * arm.train.batch_size
     read, written = cost.traffic(arm.model, arm.connection)
+    flops = cost.forward_flops_per_token(*shape)
     memory, (kept, training) = machine.memory(arm, inputs), disk(arm, inputs)
     return {
         "arm": name,
@@ -100,13 +112,14 @@ def _arm(name: str, arm: Arm, suite: Suite, inputs: Inputs, cells: list[Cell], m
         "embedding_parameters": count.embedding,
         "backbone_parameters": count.backbone,
         "connection_parameters": count.connection,
-        "flops_per_token": cost.forward_flops_per_token(*shape),
+        "flops_per_token": flops,
+        "flops_ratio": flops / cost.forward_flops_per_token(base.model, base.connection, inputs),
         "stream_elements_per_token": round(read + written),
         "tokens_per_cell": examples * arm.model.positions(inputs),
         "training_flops_per_cell": cost.training_flops(*shape) * examples,
         "memory_bytes": {**dataclasses.asdict(memory), "total": memory.total},
         "memory_per_device_bytes": machine.totals(arm, inputs),
-        "seconds_per_cell": machine.seconds(name, arm, inputs),
+        "seconds_per_cell": machine.seconds(name, arm, inputs, held_out),
         "disk_bytes_per_cell": kept,
         "disk_bytes_in_training": training,
     }
@@ -115,20 +128,21 @@ def _arm(name: str, arm: Arm, suite: Suite, inputs: Inputs, cells: list[Cell], m
 def plan_text(plan: dict[str, Any]) -> str:
     """The plan as a person reads it."""
     widest = _widest(plan)
+    cells, arms, seeds = (len(plan[part]) for part in ("cells", "arms", "seeds"))
+    grid = f" = {arms} arms × {seeds} seeds" if cells == arms * seeds else f" of {arms} arms and {seeds} seeds"
     lines = [
-        f"{plan['suite']}: {len(plan['cells'])} cells = {len(plan['arms'])} arms × {len(plan['seeds'])} seeds; "
+        f"{plan['suite']}: {cells} cells{grid}; "
         f"{plan['todo']} to run, {plan['tokens_todo']:.3g} tokens, {plan['training_flops_todo']:.3g} training FLOPs",
         _data_text(plan),
         "",
         f"{'arm':<{widest}}{'parameters':>15}{'connection':>12}{'FLOPs/token':>16}{'ratio':>8}{'stream el.':>12}"
         f"{'tokens/cell':>17}{'time/cell':>11}{'done':>8}",
     ]
-    prices = {arm["arm"]: arm["flops_per_token"] for arm in plan["arms"]}
     for arm in plan["arms"]:
         done = sum(cell["arm"] == arm["arm"] and cell["state"] == "done" for cell in plan["cells"])
         lines.append(
             f"{arm['arm']:<{widest}}{arm['parameters']:>15,}{arm['connection_parameters']:>12,}"
-            f"{arm['flops_per_token']:>16,.0f}{arm['flops_per_token'] / prices[arm['baseline']]:>8.3f}"
+            f"{arm['flops_per_token']:>16,.0f}{arm['flops_ratio']:>8.3f}"
             f"{arm['stream_elements_per_token']:>12,}{arm['tokens_per_cell']:>17,}"
             f"{_time(arm['seconds_per_cell']):>11}{done:>5}/{arm['cells']}"
         )

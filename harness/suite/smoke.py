@@ -10,10 +10,10 @@ from harness.suite.schema import Arm, Suite
 from harness.training.settings import TrainSettings
 
 RULES = (
-    "at most 2 seeds, 4 layers, 128 tokens of context, 8 sequences, 20 steps (2 of warm-up), "
-    "2,048 validation tokens, 8 documents per task, 16 images and 4 sampling steps for a denoiser; a width above 128 "
-    "becomes 128, or the smallest multiple of it that heads and rates of all arms allow; more layers stay where a "
-    "connection needs them"
+    "at most 2 seeds, 4 layers, 128 tokens of context, 8 sequences, 20 steps (2 of warm-up), 8 experts, "
+    "a padded vocabulary of 512, 2,048 validation tokens or 120 images, 8 documents per task, 16 images and 4 sampling "
+    "steps for a denoiser; a width above 128 becomes 128, or the smallest multiple of it that heads and rates of all "
+    "arms allow; more layers stay where a connection needs them"
 )
 
 
@@ -48,6 +48,7 @@ def _arm(arm: Arm, layers: int, width: int) -> Arm:
             "micro_batch_size": None if arm.train.batch_size > 8 else arm.train.micro_batch_size,
             "validate_every": min(arm.train.validate_every, 10),
             "validation_tokens": min(arm.train.validation_tokens, 2048),
+            "validation_images": min(arm.train.validation_images, 120),
             "log_every": min(arm.train.log_every, 5),
             "checkpoint_every": min(arm.train.checkpoint_every, 10),
         }
@@ -57,6 +58,11 @@ def _arm(arm: Arm, layers: int, width: int) -> Arm:
         model["ffn_width"] = None
     if isinstance(arm.model, DecoderSettings):
         model["context"] = min(arm.model.context, 128)
+        if arm.model.experts is not None:
+            model["experts"] = min(arm.model.experts, 8)
+            model["experts_per_token"] = min(arm.model.experts_per_token, 8)
+        if arm.model.vocabulary is not None:
+            model["vocabulary"] = min(arm.model.vocabulary, 512)
     return arm.model_copy(
         update={"train": TrainSettings(**train.model_dump()), "model": type(arm.model).model_validate(model)}
     )

@@ -33,6 +33,8 @@ class Fitted:
     model: Network
     metrics: dict[str, float]
     digests: dict[str, str]
+    expert_loads: list[list[float]] | None
+    """Shares of the experts, layer by layer, in the last validation; None without experts."""
 
 
 class StoppedError(Exception):
@@ -100,7 +102,7 @@ def fit(
         "validation": chain_digest(FIRST_DIGEST, objective.held_out),
         "shared_weights": init_digest,
     }
-    return Fitted(model=model.eval(), metrics=metrics, digests=digests)
+    return Fitted(model=model.eval(), metrics=metrics, digests=digests, expert_loads=keeper.expert_loads)
 
 
 def _chip(module: Trained) -> str:

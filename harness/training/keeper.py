@@ -56,6 +56,8 @@ class Keeper(pl.Callback):
         """Of the micro-batches of this step so far."""
         self.auxiliary: dict[str, Tensor] = {}
         self.last: dict[str, float] = {}
+        self.expert_loads: list[list[float]] | None = None
+        """Of the last validation, layer by layer."""
         self.stopped_at: int | None = None
         self.seconds_before = 0.0
         self._began = self._window_began = time.perf_counter()
@@ -67,6 +69,7 @@ class Keeper(pl.Callback):
             "last": self.last,
             "throughput": self.throughput.state(),
             "saved_bytes": self.saved_bytes,
+            "expert_loads": self.expert_loads,
             "seconds": self.seconds_before + time.perf_counter() - self._began,
         }
 
@@ -74,7 +77,7 @@ class Keeper(pl.Callback):
         self.batch_digest, self.last = state["batch_digest"], state["last"]
         self.losses = [torch.tensor(loss, dtype=torch.float32) for loss in state["losses"]]
         self.throughput.restore(state["throughput"])
-        self.saved_bytes = state["saved_bytes"]
+        self.saved_bytes, self.expert_loads = state["saved_bytes"], state["expert_loads"]
         self.seconds_before = state["seconds"]
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -117,7 +120,8 @@ class Keeper(pl.Callback):
             trainer.should_stop = True
 
     def _log(self, module: Trained, step: int) -> None:
-        losses = torch.stack([loss.to("cpu") for loss in self.losses]).tolist()  # on CUDA, the window's one wait
+        # On CUDA the device is waited for here, once a window; a resumed run has some losses on the CPU.
+        losses = torch.stack([loss.to(self.losses[-1].device) for loss in self.losses]).tolist()
         for offset, loss in enumerate(losses):
             if not math.isfinite(loss):
                 raise DivergedError(step - len(losses) + 1 + offset, loss)
@@ -139,6 +143,8 @@ class Keeper(pl.Callback):
     def _validate(self, module: Trained, step: int) -> None:
         pause = time.perf_counter()
         self.last = module.judge()
+        loads = module.model.expert_loads()
+        self.expert_loads = None if loads is None else loads.tolist()
         if not math.isfinite(self.last["validation/loss"]):
             raise DivergedError(step, self.last["validation/loss"])
         self.journal.write("validation", step, self.last)

@@ -25,7 +25,7 @@ from harness.models.settings import DecoderSettings, DiTSettings, ViTSettings
 from harness.training.recipe import Recipe
 
 PIECE = 32
-"""Examples at a time in validation, unless training itself takes fewer."""
+"""Examples at a time in validation, at most; no more than training itself takes."""
 
 Forward = Callable[[], AbstractContextManager[None]]
 """The context (precision) in which the model is to run."""
@@ -39,7 +39,7 @@ class Objective(ABC):
     held_out: Batch
 
     def __init__(self, recipe: Recipe):
-        self.piece = recipe.train.micro_batch_size or PIECE
+        self.piece = min(PIECE, recipe.train.micro_batch_size or recipe.train.batch_size)
 
     @abstractmethod
     def batch(self, step: int) -> Batch:
@@ -105,9 +105,9 @@ class ImageObjective(Objective):
         self.source = ImageSource(
             images.train, batch_size=recipe.train.batch_size, seed=self.seed, augment=recipe.data.augment
         )
-        count = max(recipe.train.validation_tokens // recipe.model.positions(images.inputs), 1)
         available = len(images.valid)
-        chosen = np.arange(min(count, available)) * available // min(count, available)
+        count = min(recipe.train.validation_images, available)
+        chosen = np.arange(count) * available // count
         self.held_out = (scaled(images.valid.pixels(chosen)), images.valid.labels[chosen])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -36,15 +36,24 @@ class TrainSettings(Settings):
     validate_every: int = Field(default=100, ge=1)
     """Steps between validations; the last step is always validated."""
     validation_tokens: int = Field(default=16_384, ge=1)
-    """Held-out tokens: windows of the context, or images, spread evenly over the held-out data."""
+    """Held-out tokens, in windows of the context spread evenly over the held-out text."""
     log_every: int = Field(default=10, ge=1)
     checkpoint_every: int = Field(default=100, ge=1)
     threads: int = Field(default=1, ge=1)
     """CPU threads of a cell. Other counts sum in another order, so bit-equality holds for one count."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
+    validation_images: int = Field(default=1000, ge=1)
+    """Held-out images that the curve is judged on, spread evenly over the held-out side."""
+
     NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"log_every", "checkpoint_every", "threads", "device"})
     """Keys that a cell's identity leaves out: logging, saving, and where it runs."""
+
+    def identity(self, kind: Literal["text", "images"]) -> dict[str, Any]:
+        """The keys that decide the numbers of a run on such data, in one canonical form."""
+        unused = {"validation_images" if kind == "text" else "validation_tokens"}
+        split = {"micro_batch_size": self.micro_batch_size if self.micro_batches > 1 else None}
+        return {**self.model_dump(mode="json", exclude={*self.NOT_IDENTITY, *unused}), **split}
 
     @property
     def micro_batches(self) -> int:

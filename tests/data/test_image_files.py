@@ -13,7 +13,7 @@ from images_support import everything, one_line
 from numpy.testing import assert_array_equal
 from PIL import Image
 
-from harness.data.images import ImageSet, ImageSource, describe, load_images
+from harness.data.images import ImageSet, ImageSource, load_images
 from harness.data.settings import DataSettings
 from harness.errors import UsageError
 
@@ -87,7 +87,6 @@ def test_all_forms_of_cifar10_give_the_same_images_and_the_same_digest(tmp_path:
         assert valid_labels.tolist() == expected[5][1]
         assert images.classes == tuple("0123456789")
     assert len({images.digest for images in made}) == 1
-    assert describe(made[0]) == "25 images to train on, 8 held out, 32x32, 10 classes"
 
 
 def test_the_first_third_of_a_record_is_red_row_after_row(tmp_path: Path) -> None:

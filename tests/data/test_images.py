@@ -14,7 +14,7 @@ import pytest
 from images_support import everything, one_line
 from numpy.testing import assert_array_equal
 
-from harness.data.images import ImageSet, ImageSource, describe, load_images, scaled
+from harness.data.images import ImageSet, ImageSource, load_images, scaled
 from harness.data.settings import DataSettings
 from harness.errors import UsageError
 
@@ -174,7 +174,6 @@ def test_digits_are_neither_mirrored_nor_shifted_unless_asked_for() -> None:
 
 def test_what_the_digits_are_is_said_in_a_line() -> None:
     made = digits()
-    assert describe(made) == "1,710 images to train on, 87 held out, 8x8, 10 classes"
     assert (made.inputs.size, made.inputs.channels, made.inputs.classes) == (8, 1, 10)
     assert made.classes == tuple("0123456789")
     assert len(made.digest) == 64

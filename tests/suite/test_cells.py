@@ -11,6 +11,8 @@ import pytest
 
 from harness.connections.settings import FracSettings, HyperSettings
 from harness.data.corpora import Corpus, Document
+from harness.data.load import load_data
+from harness.data.settings import DataSettings
 from harness.models.settings import DecoderSettings
 from harness.settings import Settings
 from harness.suite.cells import Cell, by_identity, cells, stream_seeds
@@ -49,6 +51,9 @@ def test_every_setting_of_the_model_changes_the_identity(
 ) -> None:
     suite = load()
     model = suite.arms[ARM].model
+    if field in ("experts_per_token", "balance_loss", "router_z_loss"):  # nothing without experts: tested below
+        model = model.model_copy(update={"experts": 4})
+        suite = with_arm(suite, model=model)
     changed = with_arm(suite, model=model.model_copy(update={field: other(model, field)}))
     assert first_of(changed, corpus).identity != first_of(suite, corpus).identity
 
@@ -59,8 +64,13 @@ def test_settings_of_the_training_change_the_identity_unless_they_only_log_save_
 ) -> None:
     suite = load()
     train = suite.arms[ARM].train
-    changed = first_of(with_arm(suite, train=train.model_copy(update={field: other(train, field)})), corpus)
-    harmless = field in {"log_every", "checkpoint_every", "threads", "device"}
+    changed = first_of(
+        with_arm(
+            suite, train=train.model_copy(update={field: 2 if field == "micro_batch_size" else other(train, field)})
+        ),
+        corpus,
+    )
+    harmless = field in {"log_every", "checkpoint_every", "threads", "device", "validation_images"}
     assert (changed.identity == first_of(suite, corpus).identity) == harmless
     assert changed.config["train"][field] != first_of(suite, corpus).config["train"][field], "the worker must see it"
 
@@ -170,3 +180,55 @@ def test_seeds_whose_streams_are_all_fixed_are_refused(refusal: Callable[..., st
     said = refusal(("  data: 7", "  {backbone: 1, connection: 1, data: 1, dropout: 1}"))
     assert said.startswith("suite.yaml:")
     assert "seeds" in said
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": {"balance_loss": 0.5}},
+        {"model": {"experts_per_token": 3}},
+        {"model": {"kv_heads": 4}},
+        {"train": {"micro_batch_size": 8}},
+    ],
+    ids=str,
+)
+def test_what_changes_no_number_changes_no_identity(
+    load: Callable[..., Suite], corpus: Corpus, change: dict[str, dict[str, Any]]
+) -> None:
+    """No experts, as many heads of keys as of queries, one micro-batch."""
+    suite = load()
+    arm = suite.arms[ARM]
+    changed = {section: getattr(arm, section).model_copy(update=values) for section, values in change.items()}
+    assert first_of(with_arm(suite, **changed), corpus).identity == first_of(suite, corpus).identity
+
+
+VISION = """\
+name: small
+baseline: vit
+seeds: 1
+data: {corpus: digits}
+model: {type: vit, layers: 2, width: 16, heads: 2, patch: 2}
+train: {steps: 9, batch_size: 4, lr: 1e-3}
+arms:
+  vit: {connection: residual}
+  dit: {connection: residual, baseline: dit, model: {type: dit}}
+"""
+
+
+def test_cells_of_images_have_the_keys_that_matter_to_them(load: Callable[..., Suite]) -> None:
+    plain, digits = load(text=VISION), load_data(DataSettings(corpus="digits"))
+
+    def keys(*overrides: str) -> list[tuple[str, str]]:
+        return [(cell.identity, cell.evaluation) for cell in cells(load(text=VISION, overrides=overrides), digits)]
+
+    (vit, dit), (seen, drawn) = zip(*keys(), strict=True)
+    assert vit != dit
+    assert keys("data.augment=flip")[0][0] != vit
+    assert keys("train.validation_images=7")[0][0] != vit
+    assert keys("train.validation_tokens=77", "evaluation.limit=3") == [(vit, seen), (dit, drawn)]
+    for key in ("guidance=3.0", "sampling_steps=7", "samples_per_class=2", "images=9"):
+        changed = keys(f"evaluation.{key}")
+        assert changed[0] == (vit, seen), "a classifier is judged alike"
+        assert changed[1][0] == dit
+        assert changed[1][1] != drawn
+    assert plain.evaluation.tasks == ()

@@ -11,7 +11,7 @@ from harness.connections.settings import ResidualSettings
 from harness.data.inputs import TextInputs
 from harness.errors import UsageError
 from harness.models import cost
-from harness.suite.estimate import Machine, check_budget, disk, table_machine
+from harness.suite.estimate import Machine, check_budget, disk, makespan, table_machine
 from harness.suite.schema import Arm, Suite
 
 TEXT = TextInputs(257, 256)
@@ -27,7 +27,7 @@ def test_hours_on_a_chip_are_flops_at_its_peak_and_the_streams_traffic(arms: dic
     assert machine.chip is not None
     residual, dhc = arms["residual"], arms["dhc"]
     train = residual.train
-    judged = -(-train.steps // train.validate_every) * train.validation_tokens / (3 * train.batch_size * 64)
+    judged = -(-train.steps // train.validate_every) * (train.validation_tokens // 64) / (3 * train.batch_size)
     flops = cost.training_flops(residual.model, residual.connection, TEXT) * train.batch_size
     expected = flops / (machine.chip.fp32 * 0.5) * (train.steps + judged)
     assert machine.seconds("residual", residual, TEXT) == pytest.approx(expected)
@@ -49,9 +49,58 @@ def test_more_devices_take_less_time_and_a_measured_step_goes_before_the_table(a
     assert seconds > 2.0 * arms["dhc"].train.steps
 
 
-def test_a_chip_without_a_peak_for_the_precision_has_no_hours(arms: dict[str, Arm]) -> None:
-    arm = arms["residual"].model_copy(update={"train": arms["residual"].train.model_copy(update={"precision": "bf16"})})
-    assert table_machine("t4", 1, False, None).seconds("residual", arm, TEXT) is None
+def test_what_cannot_run_so_is_refused(arms: dict[str, Arm]) -> None:
+    half = arms["dhc"].model_copy(update={"train": arms["dhc"].train.model_copy(update={"precision": "bf16"})})
+    with pytest.raises(UsageError, match=r"--device: T4 has no bf16 \(arm 'dhc'\); train\.precision=fp32"):
+        table_machine("t4", 1, False, None).check({"residual": arms["residual"], "dhc": half})
+    with pytest.raises(UsageError, match=r"--devices: 9 devices cannot share a batch of 8 examples \(arm 'dhc'\)"):
+        table_machine("h200", 9, False, None).check({"dhc": arms["dhc"]})
+
+
+def test_devices_that_do_not_divide_the_batch_wait_for_the_fullest(arms: dict[str, Arm]) -> None:
+    three, four, seven = (table_machine("h200", n, False, None).seconds("dhc", arms["dhc"], TEXT) for n in (3, 4, 7))
+    assert three is not None
+    assert four == seven == pytest.approx(three * 2 / 3), "of 8 examples, 3, 2 and 2 on the fullest"
+
+
+def test_a_connection_that_moves_less_than_a_residual_costs_no_less_time(arms: dict[str, Arm]) -> None:
+    class Less(ResidualSettings):
+        def stream_traffic(self, dim: int, sublayers: int) -> tuple[int, int]:
+            return 0, 0
+
+    machine, residual = table_machine("h200", 1, False, None), arms["residual"]
+    less = residual.model_copy(update={"connection": Less()})
+    assert machine.seconds("residual", less, TEXT) == machine.seconds("residual", residual, TEXT)
+
+
+def test_a_validation_ends_with_the_held_out_data(arms: dict[str, Arm]) -> None:
+    machine = Machine(name="here", step_seconds={"dhc": 1.0})
+    train = arms["dhc"].train
+    times = -(-train.steps // train.validate_every)
+    assert machine.seconds("dhc", arms["dhc"], TEXT, 64 * 5) == pytest.approx(train.steps + times * 5 / 24)
+    assert machine.seconds("dhc", arms["dhc"], TEXT, 10**9) == machine.seconds("dhc", arms["dhc"], TEXT)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "jobs", "last"),
+    [
+        ([1.0, 1.0, 1.0], 2, 2.0),
+        ([1.0] * 5, 4, 2.0),
+        ([1.0, 1.0, 9.0], 3, 9.0),
+        ([9.0, 1.0, 1.0, 1.0], 2, 9.0),
+        ([], 2, 0.0),
+    ],
+)
+def test_the_last_cell_ends_when_its_place_was_free(seconds: list[float], jobs: int, last: float) -> None:
+    assert makespan(seconds, jobs) == last
+
+
+def test_cells_beside_each_other_need_cores_or_chips() -> None:
+    assert Machine(name="here", cores=2).beside(4, 1) == 2
+    assert Machine(name="here", cores=4).beside(4, 2) == 2
+    assert Machine(name="here", cores=1).beside(4, 2) == 1
+    assert Machine(name="here", cores=64, place="cuda").beside(4, 1) == 1, "they take turns"
+    assert table_machine("h200", 8, False, None).beside(4, 1) == 4, "each on eight chips of its own"
 
 
 def test_memory_of_a_device_under_ddp_and_fsdp(arms: dict[str, Arm]) -> None:
@@ -62,9 +111,16 @@ def test_memory_of_a_device_under_ddp_and_fsdp(arms: dict[str, Arm]) -> None:
     assert ddp.activations == alone.activations // 4, "8 examples on four devices"
     assert ddp.streams == alone.streams // 4
     assert fsdp.activations == ddp.activations
-    assert (fsdp.gradients, fsdp.optimiser) == (-(-alone.gradients // 4), -(-alone.optimiser // 4))
-    block = cost.parameters(arm.model, arm.connection, TEXT).backbone / arm.model.layers
-    assert fsdp.weights == pytest.approx(alone.weights / 4 + 4 * block, abs=8), "and one block, gathered"
+    shape = cost.parameters(arm.model, arm.connection, TEXT)
+    block = -(-shape.backbone // arm.model.layers)
+    assert fsdp.optimiser == -(-alone.optimiser // 4)
+    assert fsdp.gradients == -(-alone.gradients // 4) + 4 * block, "and those of one block, before they are shared out"
+    assert fsdp.weights == -(-alone.weights // 4) + 4 * (block + shape.embedding), (
+        "and one block and the root, gathered"
+    )
+    half = arm.model_copy(update={"train": arm.train.model_copy(update={"precision": "bf16"})})
+    whole, parts = (Machine(name="x", count=4, sharded=sharded).memory(half, TEXT) for sharded in (False, True))
+    assert whole.copies > parts.copies == 2 * (block + shape.embedding)
     assert Machine(name="x", sharded=True).memory(arm, TEXT) == alone
 
 

@@ -76,7 +76,7 @@ def test_a_decoder_is_what_a_model_is_without_a_type(load: Load) -> None:
          "arms.dit-dhc.baseline: 'vit-dhc' is itself compared with 'vit'; a baseline is its own baseline"),
         (("scale: dit-toy", "scale: dit-toi"), "arms.dit-dhc.scale: unknown scale 'dit-toi'; did you mean 'dit-toy'?"),
         (("scale: dit-toy", "scale: toy"),
-         "arms.dit-dhc.model: a scale for the model 'decoder' does not shape a 'dit'"),
+         "arms.dit-dhc.model.type: a scale for the model 'decoder' does not shape a 'dit'"),
         (("train:", "evaluation: {tasks: [cloze]}\ntrain:"), "evaluation.tasks: these tasks are for text"),
         (("batch_size: 4", "batch_size: 4, micro_batch_size: 5"),
          "train.micro_batch_size: 5 examples are more than the batch of 4"),

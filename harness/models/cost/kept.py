@@ -18,8 +18,8 @@ from typing import Literal
 
 from harness.connections.settings import ConnectionSettings, ResidualSettings, ReZeroSettings
 from harness.data.inputs import ImageInputs, Inputs
-from harness.models.cost.weights import FREQUENCIES, key_width, patch_size
-from harness.models.settings import DecoderSettings, DiTSettings, ModelSettings, PatchSettings, ViTSettings
+from harness.models.cost.weights import key_width, patch_size
+from harness.models.settings import FREQUENCIES, DecoderSettings, DiTSettings, ModelSettings, PatchSettings, ViTSettings
 
 Precision = Literal["fp32", "bf16"]
 Place = Literal["cpu", "cuda"]

@@ -11,8 +11,8 @@ from harness.connections.settings import ConnectionSettings
 from harness.data.inputs import ImageInputs, Inputs
 from harness.models.cost.devices import find_device
 from harness.models.cost.kept import Precision
-from harness.models.cost.weights import FREQUENCIES, key_width, patch_size
-from harness.models.settings import DecoderSettings, DiTSettings, ModelSettings, PatchSettings, ViTSettings
+from harness.models.cost.weights import key_width, patch_size
+from harness.models.settings import FREQUENCIES, DecoderSettings, DiTSettings, ModelSettings, PatchSettings, ViTSettings
 
 
 def forward_flops(model: ModelSettings, connection: ConnectionSettings, inputs: Inputs) -> int:

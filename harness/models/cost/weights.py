@@ -6,10 +6,7 @@ from dataclasses import dataclass
 
 from harness.connections.settings import ConnectionSettings, norm_parameters
 from harness.data.inputs import ImageInputs, Inputs
-from harness.models.settings import DecoderSettings, DiTSettings, ModelSettings, PatchSettings, ViTSettings
-
-FREQUENCIES = 256
-"""Sines and cosines that a DiT's timestep is embedded with before its MLP (arXiv 2212.09748)."""
+from harness.models.settings import FREQUENCIES, DecoderSettings, DiTSettings, ModelSettings, PatchSettings, ViTSettings
 
 
 @dataclass(frozen=True, kw_only=True)

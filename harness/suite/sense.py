@@ -1,0 +1,88 @@
+"""Rules between the keys of a suite, after the types are right: every one as the place of a key and what is wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from harness.data.inputs import ImageInputs, Inputs
+from harness.errors import nearest
+from harness.models.settings import MODELS, DiTSettings, ViTSettings
+from harness.suite.schema import Arm, Suite
+from harness.suite.yaml_lines import KeyPath
+
+Problem = tuple[KeyPath, str]
+
+
+def problems(suite: Suite) -> Iterator[Problem]:
+    """What does not fit together, before the data are known."""
+    if len(set(suite.seeds)) != len(suite.seeds):
+        yield ("seeds",), "a seed is given twice"
+    if any(seed < 0 for seed in suite.seeds):
+        yield ("seeds",), "seeds are not negative"
+    if not re.search(r"[A-Za-z0-9]", suite.name):
+        yield ("name",), "a name needs a letter or a digit"
+    if problem := suite.data.problem():
+        yield ("data", problem[0]), problem[1]
+    if problem := suite.evaluation.problem(suite.data.kind):
+        yield ("evaluation", problem[0]), problem[1]
+    for name, arm in suite.arms.items():
+        yield from _arm(suite, name, arm)
+    yield from _reported(suite)
+    fixed = suite.streams
+    dropout = all(arm.model.dropout > 0 for arm in suite.arms.values())
+    varies = fixed.backbone is None or fixed.data is None or (dropout and fixed.dropout is None)
+    if len(suite.seeds) > 1 and not varies:
+        yield ("streams",), "nothing is left for the seeds to vary: every seed would be the same run"
+
+
+def problems_with(suite: Suite, inputs: Inputs) -> Iterator[Problem]:
+    """What does not fit the data."""
+    for name, arm in suite.arms.items():
+        if problem := arm.model.problem_with(inputs):
+            yield ("arms", name, "model", problem[0]), problem[1]
+        if isinstance(arm.model, ViTSettings) and isinstance(inputs, ImageInputs) and inputs.classes < 2:
+            yield ("data", "corpus"), "a classifier needs two classes, and these images have one"
+
+
+def _arm(suite: Suite, name: str, arm: Arm) -> Iterator[Problem]:
+    misfit = arm.model.problem_of(arm.connection)
+    for section, problem in (
+        ("connection", arm.connection.problem(arm.model.width, arm.model.sublayers)),
+        ("connection", ("type", misfit) if misfit else None),
+        ("model", arm.model.problem()),
+        ("train", arm.train.problem()),
+    ):
+        if problem:
+            yield ("arms", name, section, problem[0]), problem[1]
+    if suite.data.kind != arm.model.DATA:
+        kinds = [kind for kind, model in MODELS.items() if suite.data.kind == model.DATA]
+        about = f"a '{arm.model.type}' learns from {arm.model.DATA}, and the corpus '{suite.data.corpus}' is"
+        yield ("arms", name, "model", "type"), f"{about} {suite.data.kind}; for it: {', '.join(kinds)}"
+    steps = suite.evaluation.sampling_steps
+    if isinstance(arm.model, DiTSettings) and steps > arm.model.timesteps:
+        message = f"{steps} steps are more than the {arm.model.timesteps} noise levels of '{name}'"
+        yield ("evaluation", "sampling_steps"), message
+    head = suite.baseline_of(name)
+    key = ("arms", name, "baseline")
+    if head not in suite.arms:
+        yield key, f"no arm is called '{head}'{nearest(head, suite.arms)}"
+    elif (other := suite.baseline_of(head)) != head:
+        yield key, f"'{head}' is itself compared with '{other}'; a baseline is its own baseline"
+    elif suite.arms[head].model.UNIT != arm.model.UNIT:
+        units = f"{arm.model.UNIT}, and the baseline's '{head}' {suite.arms[head].model.UNIT}"
+        yield key, f"losses are {units}: they do not compare; give the arm a baseline of its own kind"
+
+
+def _reported(suite: Suite) -> Iterator[Problem]:
+    titles = [reported.title for reported in suite.reported]
+    for index, reported in enumerate(suite.reported):
+        if titles.count(reported.title) > 1:
+            yield ("reported", index, "title"), f"two columns are called '{reported.title}'"
+        heads = [suite.baseline_of(arm) for arm in reported.values if arm in suite.arms]
+        for name in (*reported.values, *heads):
+            key = ("reported", index, "values", name)
+            if name not in suite.arms:
+                yield key, f"no arm is called '{name}'{nearest(name, suite.arms)}"
+            elif name not in reported.values:
+                yield key[:3], f"the baseline '{name}' has no value to compare with"
