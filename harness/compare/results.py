@@ -173,7 +173,7 @@ def _ratio(records: dict[int, Record], base: dict[int, Record], metric: str) -> 
 
 
 def _scores(records: dict[int, Record]) -> dict[str, float]:
-    """Mean over seeds of every lm-eval metric, as `task/metric`; a seed that lacks one leaves it out for the arm."""
+    """Mean over seeds of every score, as `task/metric`; a seed that lacks one leaves it out for the arm."""
     names = [set(record.metrics) for record in records.values()]
     common = sorted(set.intersection(*names)) if names else []
     return {

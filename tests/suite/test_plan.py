@@ -12,6 +12,7 @@ import pytest
 from harness.data.corpora import Corpus
 from harness.data.inputs import TextInputs
 from harness.suite.cells import cells
+from harness.suite.estimate import Machine, table_machine
 from harness.suite.file import load_suite
 from harness.suite.plan import plan, plan_text
 
@@ -90,3 +91,62 @@ def test_the_text_says_cells_arms_seeds_prices_and_what_is_done(corpus: Corpus) 
     assert list(rows) == list(suite.arms)
     assert rows["residual"][4] == "1.000"
     assert float(rows["dhc-n4"][4]) > 1
+
+
+def test_memory_disk_and_hours_are_of_what_is_to_run_at_a_time_and_each_cell_once(corpus: Corpus) -> None:
+    suite = load_suite(QUICKSTART)
+    twin = suite.model_copy(update={"arms": {**suite.arms, "again": suite.arms["dhc-n4"]}})
+    made = cells(twin, corpus)
+    states = {cell.identity: "done" if cell.seed <= 3 else "todo" for cell in made}
+    machine = Machine(name="here", cores=8, step_seconds=dict.fromkeys(twin.arms, 1.0))
+    one, three = (plan(twin, TEXT, corpus, made, states, machine, jobs) for jobs in (1, 3))
+    arms = {arm["arm"]: arm for arm in one["arms"]}
+    todo = [arms[name] for name in suite.arms]  # the twin is the same cell
+    kept, saved = (sum(arm["disk_bytes_per_cell"] for arm in todo), max(arm["disk_bytes_in_training"] for arm in todo))
+    assert one["disk_bytes_todo"] == kept + saved
+    assert three["disk_bytes_todo"] == kept + 3 * saved
+    sizes = sorted((arm["memory_bytes"]["total"] for arm in todo), reverse=True)
+    assert one["memory_bytes"] == sizes[0]
+    assert three["memory_bytes"] == sum(sizes[:3])
+    assert one["tokens_todo"] == 5 * 400 * 8 * 64
+    seconds = arms["residual"]["seconds_per_cell"]
+    assert seconds == 400.0, "a step a second; so short a held-out text has no window"
+    assert one["hours_todo"] == pytest.approx(5 * seconds / 3600)
+    assert three["hours_todo"] == pytest.approx(2 * seconds / 3600), "three, then two"
+
+
+def test_a_selection_is_planned_alone_with_ratios_to_its_baseline(corpus: Corpus) -> None:
+    suite = load_suite(QUICKSTART)
+    made = [cell for cell in cells(suite, corpus) if cell.arm == "dhc-n4" and cell.seed < 3]
+    document = plan(suite, TEXT, corpus, made, {cell.identity: "todo" for cell in made})
+    assert [arm["arm"] for arm in document["arms"]] == ["dhc-n4"]
+    assert document["arms"][0]["flops_ratio"] == pytest.approx(1.102, abs=1e-3)
+    assert "2 cells = 1 arms × 2 seeds" in plan_text(document)
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "days", "ddp", "fsdp"),
+    [("olmo_1b", "h100", (1.5, 2.5), (30, 60), (18, 45)), ("olmoe", "h200", (1.7, 2.4), (125, 150), (15, 35))],
+)
+def test_paper_scale_is_planned_on_paper(
+    name: str,
+    device: str,
+    days: tuple[float, float],
+    ddp: tuple[float, float],
+    fsdp: tuple[float, float],
+    corpus: Corpus,
+) -> None:
+    """500B tokens at 40% of 64 chips' peak: 6 x 1.28B x 500B operations take 1.7 days or more; AdamW's 16 bytes a
+    parameter are 17.5 GiB and 103 GiB."""
+    suite = load_suite(ROOT / "suites" / "paper" / f"{name}.yaml")
+    made = cells(suite, corpus)
+    document = plan(
+        suite, TEXT, corpus, made, {c.identity: "todo" for c in made}, table_machine(device, 64, True, None)
+    )
+    for arm in document["arms"]:
+        if arm["arm"] not in ("residual", "dhc-n4"):
+            continue
+        assert arm["tokens_per_cell"] == pytest.approx(500e9, rel=1e-4)
+        assert days[0] < arm["seconds_per_cell"] / 86400 < days[1]
+        assert ddp[0] < arm["memory_per_device_bytes"]["ddp"] / 2**30 < ddp[1]
+        assert fsdp[0] < arm["memory_per_device_bytes"]["fsdp"] / 2**30 < fsdp[1]

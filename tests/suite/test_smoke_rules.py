@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.models.settings import DecoderSettings
 from harness.suite.file import load_suite
 from harness.suite.schema import Suite
 from harness.suite.smoke import smoke
@@ -87,3 +88,19 @@ def test_a_suite_that_is_small_already_is_left_as_it_is(load: Callable[..., Suit
     arm = smoke(tiny).arms["residual"]
     assert (arm.train.steps, arm.train.warmup_steps, arm.model.width, arm.model.ffn_width) == (1, 0, 48, 32)
     assert smoke(tiny).seeds == (9,)
+
+
+def test_experts_vocabulary_images_and_sampling_shrink_too() -> None:
+    root = Path(__file__).parents[2] / "suites"
+    for arm in smoke(load_suite(root / "paper" / "olmoe.yaml")).arms.values():
+        assert isinstance(arm.model, DecoderSettings)
+        assert (arm.model.experts, arm.model.experts_per_token, arm.model.vocabulary) == (8, 8, 512)
+        assert arm.train.micro_batch_size is None, "of another batch"
+    vision = smoke(load_suite(root / "vision.yaml"))
+    assert (vision.evaluation.images, vision.evaluation.sampling_steps, vision.evaluation.samples_per_class) == (
+        16,
+        4,
+        2,
+    )
+    assert {arm.train.validation_images for arm in vision.arms.values()} == {120}
+    assert {arm.model.type for arm in vision.arms.values()} == {"vit", "dit"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import torch
 from training_support import CONNECTIONS, MemoryJournal, fixed_corpus
 
+from harness.models.cost import find_device
 from harness.training import fit as fit_module
 from harness.training.fit import Fitted, fit
 from harness.training.meters import Throughput
@@ -113,3 +115,39 @@ def test_held_out_loss_weighs_every_token_alike_with_a_ragged_last_piece(recipe:
     assert found["validation/loss"] == pytest.approx(losses.mean().item(), rel=1e-7)
     ragged = (losses[:PIECE].mean() + losses[PIECE:].mean()).item() / 2
     assert abs(found["validation/loss"] - ragged) > 1e-3, "the mean of the pieces' means is told apart"
+
+
+def test_the_routers_terms_are_those_of_a_step_and_not_of_its_parts(recipe: Callable[..., Any], tmp_path: Path) -> None:
+    """The balance looks at what is together, so it differs a little; it must not be counted once for every part."""
+    terms = {}
+    for micro in (None, 2):
+        made = recipe(CONNECTIONS["residual"], batch_size=8, micro_batch_size=micro, steps=5)
+        made = dataclasses.replace(made, model=made.model.model_copy(update={"experts": 4}))
+        journal, _ = trained(made, tmp_path / str(micro))
+        terms[micro] = next(values for kind, step, values in journal.lines if (kind, step) == ("train", 5))
+    for name in ("train/balance_loss", "train/router_z_loss"):
+        assert terms[2][name] == pytest.approx(terms[None][name], rel=0.2)
+        assert terms[2][name] != 0
+
+
+def test_mfu_is_of_the_peak_of_its_precision(
+    recipe: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Throughput, "seconds_per_step", lambda self: 1e-5)
+    monkeypatch.setattr(fit_module, "_chip", lambda module: "NVIDIA H200")
+    found = {
+        precision: trained(recipe(CONNECTIONS["residual"], precision=precision, steps=5), tmp_path / precision)[
+            1
+        ].metrics
+        for precision in ("fp32", "bf16")
+    }
+    chip = find_device("NVIDIA H200")
+    assert chip is not None
+    assert chip.bf16 is not None
+    assert found["fp32"]["cost/mfu"] / found["bf16"]["cost/mfu"] == pytest.approx(chip.bf16 / chip.fp32)
+    flops = found["bf16"]["cost/training_flops"] / 5
+    assert found["bf16"]["cost/mfu"] == pytest.approx(flops / 1e-5 / chip.bf16)
+
+
+def test_a_machine_that_is_not_in_the_table_has_no_mfu(recipe: Callable[..., Any], tmp_path: Path) -> None:
+    assert "cost/mfu" not in trained(recipe(CONNECTIONS["residual"], steps=15), tmp_path / "x")[1].metrics

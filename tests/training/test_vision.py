@@ -15,8 +15,9 @@ from training_support import MemoryJournal
 from harness.connections.settings import AnyConnection
 from harness.data.images import ImageSet, load_images
 from harness.data.settings import DataSettings
-from harness.evaluation.images import LEVELS, level_names, score_classifier, score_denoiser
+from harness.evaluation.images import LEVELS, denoise, level_names, score_classifier, score_denoiser
 from harness.evaluation.settings import EvaluationSettings
+from harness.models.diffusion import NoiseSchedule
 from harness.models.settings import DiTSettings, ModelSettings, ViTSettings
 from harness.suite.cells import stream_seeds
 from harness.suite.schema import SeedStreams
@@ -174,3 +175,32 @@ def test_a_denoiser_is_judged_level_by_level_and_draws(
 def test_the_objective_follows_the_model(vision: Callable[..., Recipe], digits: ImageSet) -> None:
     assert isinstance(make_objective(vision("vit"), digits), Classification)
     assert isinstance(make_objective(vision("dit"), digits), Denoising)
+
+
+def test_the_curve_is_judged_on_images_spread_over_the_held_out_side(
+    vision: Callable[..., Recipe], digits: ImageSet
+) -> None:
+    for kind in MODELS:
+        few = make_objective(vision(kind, validation_images=50), digits).held_out
+        spread = [i * len(digits.valid) // 50 for i in range(50)]
+        assert np.array_equal(few[1], digits.valid.labels[spread])
+        assert len(make_objective(vision(kind), digits).held_out[0]) == len(digits.valid), (
+            "all, where there are no more"
+        )
+
+
+def test_noise_levels_are_the_middles_of_tenths_of_the_timesteps(digits: ImageSet) -> None:
+    seen = []
+
+    class Watcher:
+        settings = MODELS["dit"]
+
+        def __call__(self, noisy: torch.Tensor, timesteps: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            seen.extend(timesteps.tolist())
+            return torch.zeros_like(noisy)
+
+    assert isinstance(MODELS["dit"], DiTSettings)
+    images = torch.zeros(LEVELS, 1, 8, 8)
+    labels = torch.zeros(LEVELS, dtype=torch.int64)
+    denoise(Watcher(), NoiseSchedule(MODELS["dit"]), images, labels, torch.arange(LEVELS), torch.ones_like(images))  # type: ignore[arg-type]
+    assert seen == [5, 15, 25, 35, 45, 55, 65, 75, 85, 95], "of a hundred"
