@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable
 
@@ -37,6 +38,7 @@ def this_machine(suite: Suite, data: Data, arms: Iterable[str]) -> Machine:
     place: Place = "cuda" if torch.cuda.is_available() else "cpu"
     machine = Machine(name="this machine", place=place, cores=os.cpu_count() or 1)
     for name in arms:
+        print(f"measuring a step of {name}", file=sys.stderr)
         arm = suite.arms[name]
         key = arm.connection, arm.model, arm.train
         if key not in known:
