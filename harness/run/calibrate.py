@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 import torch
 
 from harness.connections.settings import ConnectionSettings
+from harness.data.batches import Batch
 from harness.data.load import Data, inputs_of
 from harness.errors import UsageError
 from harness.models.cost import Place
@@ -46,7 +47,9 @@ def this_machine(suite: Suite, data: Data, arms: Iterable[str]) -> Machine:
             need, free = machine.memory(arm, inputs).total, _free_memory(device)
             if need > free:
                 gib = f"about {need / 2**30:.3g} GiB, and {free / 2**30:.3g} GiB are free"
-                raise UsageError(f"--device here: a step of the arm '{name}' needs {gib}; name a chip, such as h200")
+                raise UsageError(
+                    f"measuring here: a step of the arm '{name}' needs {gib}; harness plan --device h200 estimates"
+                )
             recipe = Recipe(
                 connection=arm.connection,
                 model=arm.model,
@@ -72,8 +75,8 @@ def _free_memory(device: torch.device) -> int:
 
 
 def step_seconds(recipe: Recipe, data: Data, device: torch.device) -> float:
-    """Median seconds of a training step: one micro-batch, forward and backward, as often as a step has them; clipping
-    and optimiser."""
+    """Median seconds of a training step: making the batch; one micro-batch, forward and backward, as often as a step
+    has them; clipping and optimiser."""
     settings = recipe.train
     threads = torch.get_num_threads()
     torch.set_num_threads(settings.threads)
@@ -88,8 +91,8 @@ def step_seconds(recipe: Recipe, data: Data, device: torch.device) -> float:
             torch.cuda.synchronize()
         return time.perf_counter() - began
 
-    def micro_batch(number: int) -> None:
-        part = [torch.from_numpy(array[:piece]).to(device) for array in objective.batch(number)]
+    def micro_batch(batch: Batch) -> None:
+        part = [torch.from_numpy(array[:piece]).to(device) for array in batch]
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             loss = objective.losses(model, *part).mean() + sum(model.auxiliary_losses().values())
         loss.backward()
@@ -101,12 +104,15 @@ def step_seconds(recipe: Recipe, data: Data, device: torch.device) -> float:
 
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            micro_batch(0)
+            micro_batch(objective.batch(0))
             update()
             times: list[float] = []
             while len(times) < STEPS and (not times or sum(times) < SECONDS):
-                one = timed(functools.partial(micro_batch, len(times) + 1))
-                times.append(one * settings.batch_size / piece + timed(update))
+                began = time.perf_counter()
+                batch = objective.batch(len(times) + 1)  # once a step, however it is split
+                making = time.perf_counter() - began
+                one = timed(functools.partial(micro_batch, batch))
+                times.append(making + one * settings.batch_size / piece + timed(update))
     finally:
         torch.set_num_threads(threads)
     if device.type == "cuda":  # the workers want it

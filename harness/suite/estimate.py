@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from harness.connections.settings import ResidualSettings
@@ -40,7 +40,7 @@ class Machine:
 
     def about(self, jobs: int) -> str:
         if self.chip is None:
-            return f"{self.name}, by a short measured step of every arm"
+            return f"{self.name}, by a short measured step of every arm that is to be trained"
         sharing = f" × {self.count} ({'FSDP' if self.sharded else 'DDP'})" if self.count > 1 else ""
         several = f", {jobs} of these at a time" if jobs > 1 else ""
         return f"{self.name}{sharing}{several}, at {self.mfu:.0%} of its dense peak, communication not counted"
@@ -55,12 +55,19 @@ class Machine:
                 has = f"{self.name} has no {arm.train.precision} (arm '{name}')"
                 raise UsageError(f"--device: {has}; train.precision=fp32")
 
-    def beside(self, jobs: int, threads: int) -> int:
-        """How many of `jobs` cells really run beside each other: each has chips of its own, or its share of the cores;
-        those on one GPU take turns."""
+    def where(self, arm: Arm) -> cost.Place:
+        """Where the arm's tensors are."""
+        asked = arm.train.device
+        return self.place if asked == "auto" or self.chip is not None else asked
+
+    def beside(self, jobs: int, arms: Collection[Arm]) -> int:
+        """How many of `jobs` cells of these arms really run beside each other: each has chips of its own, or its share
+        of the cores; where one is on the machine's GPU, they take turns."""
         if self.chip is not None:
             return jobs
-        return 1 if self.place == "cuda" else max(1, min(jobs, self.cores // threads))
+        if any(self.where(arm) == "cuda" for arm in arms):
+            return 1
+        return max(1, min(jobs, self.cores // max((arm.train.threads for arm in arms), default=1)))
 
     def seconds(self, name: str, arm: Arm, inputs: Inputs, held_out: int | None = None) -> float | None:
         """Of training and validating one cell of the arm; None where nothing is known of this machine. `held_out` is
@@ -99,7 +106,7 @@ class Machine:
             inputs,
             batch=examples,
             precision=train.precision,
-            place="cuda" if train.device == "cuda" else self.place,
+            place=self.where(arm),
         )
         if not sharded or self.count == 1:
             return whole

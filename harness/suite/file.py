@@ -137,7 +137,7 @@ class SuiteFile:
             written = {**(self.raw.get(section) or {}), **(arm.get(section) or {})}
             given, asked = preset.get(section, {}), written.get("type")
             kind = given.get("type", "decoder")
-            if section == "model" and given and asked in MODELS and asked != kind:
+            if section == "model" and given and isinstance(asked, str) and asked in MODELS and asked != kind:
                 raise self.error(
                     self._written((*place, section, "type")),
                     f"a scale for the model '{kind}' does not shape a '{asked}'",

@@ -37,7 +37,7 @@ def plan(
     todo = [cell for cell in by_identity(cells).values() if cell.identity in training]
     seconds = [arms[cell.arm]["seconds_per_cell"] for cell in todo]
     at_once = max(min(jobs, len(todo)), 1)
-    threads = max((suite.arms[cell.arm].train.threads for cell in todo), default=1)
+    running = [suite.arms[cell.arm] for cell in todo]
     largest = sorted((arms[cell.arm]["memory_bytes"]["total"] for cell in todo), reverse=True)
     kept = sum(arms[cell.arm]["disk_bytes_per_cell"] for cell in todo)
     saving = max((arms[cell.arm]["disk_bytes_in_training"] for cell in todo), default=0)
@@ -64,7 +64,7 @@ def plan(
         "todo": sum(states[cell.identity] != "done" for cell in cells),
         "tokens_todo": sum(arms[cell.arm]["tokens_per_cell"] for cell in todo),
         "training_flops_todo": sum(arms[cell.arm]["training_flops_per_cell"] for cell in todo),
-        "hours_todo": None if None in seconds else makespan(seconds, here.beside(at_once, threads)) / 3600,
+        "hours_todo": None if None in seconds else makespan(seconds, here.beside(at_once, running)) / 3600,
         "memory_bytes": sum(largest[: 1 if here.chip else at_once]),
         "disk_bytes_todo": kept + at_once * saving,
     }

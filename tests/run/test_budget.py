@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from training_support import fixed_corpus
 
 from harness.cli import main
+from harness.run import calibrate
 from harness.suite.estimate import makespan
+from harness.training.objective import LanguageModelling
 
 Write = Callable[..., Path]
 
@@ -80,3 +86,16 @@ def test_a_budget_is_a_number_above_zero(value: str, tiny_suite: Write, capsys: 
         main(["plan", str(tiny_suite()), "--budget-hours", value])
     assert stop.value.code == 2
     assert "is not a number above 0" in capsys.readouterr().err
+
+
+def test_making_a_batch_is_counted_once_a_step(recipe: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch that takes a tenth of a second, in sixteen parts."""
+
+    class Slow(LanguageModelling):
+        def batch(self, step: int) -> tuple[Any, ...]:
+            time.sleep(0.1)
+            return super().batch(step)
+
+    monkeypatch.setattr(calibrate, "make_objective", Slow)
+    made = recipe({"type": "residual"}, batch_size=16, micro_batch_size=1)
+    assert 0.1 < calibrate.step_seconds(made, fixed_corpus(), torch.device("cpu")) < 1.0

@@ -95,12 +95,21 @@ def test_the_last_cell_ends_when_its_place_was_free(seconds: list[float], jobs: 
     assert makespan(seconds, jobs) == last
 
 
-def test_cells_beside_each_other_need_cores_or_chips() -> None:
-    assert Machine(name="here", cores=2).beside(4, 1) == 2
-    assert Machine(name="here", cores=4).beside(4, 2) == 2
-    assert Machine(name="here", cores=1).beside(4, 2) == 1
-    assert Machine(name="here", cores=64, place="cuda").beside(4, 1) == 1, "they take turns"
-    assert table_machine("h200", 8, False, None).beside(4, 1) == 4, "each on eight chips of its own"
+def on(arm: Arm, **train: object) -> Arm:
+    return arm.model_copy(update={"train": arm.train.model_copy(update=train)})
+
+
+def test_cells_beside_each_other_need_cores_or_chips(arms: dict[str, Arm]) -> None:
+    arm = arms["dhc"]
+    assert Machine(name="here", cores=2).beside(4, [arm]) == 2
+    assert Machine(name="here", cores=4).beside(4, [arm, on(arm, threads=2)]) == 2
+    assert Machine(name="here", cores=1).beside(4, [on(arm, threads=2)]) == 1
+    assert Machine(name="here", cores=2).beside(4, []) == 2
+    gpu = Machine(name="here", cores=64, place="cuda")
+    assert gpu.beside(4, [on(arm, device="cpu"), arm]) == 1, "one goes to the GPU by itself: they take turns"
+    assert gpu.beside(4, [on(arm, device="cpu")]) == 4
+    assert gpu.memory(on(arm, device="cpu"), TEXT) == Machine(name="here").memory(arm, TEXT)
+    assert table_machine("h200", 8, False, None).beside(4, [arm]) == 4, "each on eight chips of its own"
 
 
 def test_memory_of_a_device_under_ddp_and_fsdp(arms: dict[str, Arm]) -> None:

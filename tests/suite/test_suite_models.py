@@ -75,6 +75,8 @@ def test_a_decoder_is_what_a_model_is_without_a_type(load: Load) -> None:
         (("    baseline: dit\n    scale", "    baseline: vit-dhc\n    scale"),
          "arms.dit-dhc.baseline: 'vit-dhc' is itself compared with 'vit'; a baseline is its own baseline"),
         (("scale: dit-toy", "scale: dit-toi"), "arms.dit-dhc.scale: unknown scale 'dit-toi'; did you mean 'dit-toy'?"),
+        (("    scale: dit-toy\n    model: {type: dit}", "    scale: dit-toy\n    model: {type: [dit]}"),
+         "arms.dit-dhc.model.type: unknown model '['dit']'"),
         (("scale: dit-toy", "scale: toy"),
          "arms.dit-dhc.model.type: a scale for the model 'decoder' does not shape a 'dit'"),
         (("train:", "evaluation: {tasks: [cloze]}\ntrain:"), "evaluation.tasks: these tasks are for text"),
