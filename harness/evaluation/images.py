@@ -79,8 +79,7 @@ def score_classifier(model: Network, images: ImageSet) -> dict[str, float]:
 def score_denoiser(
     model: Network, images: ImageSet, settings: EvaluationSettings, picture: Path | None
 ) -> dict[str, float]:
-    """`eval/denoising/mse` over the held-out images at every noise level, and at each; samples into `picture`, a row
-    for every class."""
+    """`eval/denoising/mse` over the held-out images at every noise level, and at each; samples into `picture`."""
     assert isinstance(model, DiT)
     device, schedule = next(model.parameters()).device, NoiseSchedule(model.settings)
     count = min(len(images.valid), settings.images)

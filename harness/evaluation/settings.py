@@ -12,14 +12,13 @@ TASKS_VERSION = 1
 """Part of a score's identity; raised when the tasks' data or metrics change."""
 
 TaskName = Literal["corpus_perplexity", "cloze", "minimal_pairs"]
-TEXT_TASKS: tuple[TaskName, ...] = ("corpus_perplexity", "cloze", "minimal_pairs")
 
 
 class EvaluationSettings(Settings):
     """Of text: tasks for lm-eval, built from the corpus's held-out documents. Of images: accuracy, or the error of a
     denoiser by noise level and samples of it."""
 
-    tasks: tuple[TaskName, ...] = Field(default=TEXT_TASKS, strict=False)
+    tasks: tuple[TaskName, ...] = Field(default=("corpus_perplexity", "cloze", "minimal_pairs"), strict=False)
     """For text only."""
     limit: int = Field(default=100, ge=1)
     """Documents per task, at most."""

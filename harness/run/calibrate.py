@@ -23,7 +23,7 @@ from harness.suite.estimate import Machine
 from harness.suite.schema import SeedStreams, Suite
 from harness.training.objective import make_objective
 from harness.training.optim import make_optimizer
-from harness.training.recipe import Recipe, build_model
+from harness.training.recipe import Recipe, build_model, device_of
 from harness.training.settings import TrainSettings
 
 STEPS, SECONDS = 5, 3.0
@@ -43,7 +43,7 @@ def this_machine(suite: Suite, data: Data, arms: Iterable[str]) -> Machine:
         arm = suite.arms[name]
         key = arm.connection, arm.model, arm.train
         if key not in known:
-            device = _device(arm.train)
+            device = device_of(arm.train)
             need, free = machine.memory(arm, inputs).total, _free_memory(device)
             if need > free:
                 gib = f"about {need / 2**30:.3g} GiB, and {free / 2**30:.3g} GiB are free"
@@ -61,11 +61,6 @@ def this_machine(suite: Suite, data: Data, arms: Iterable[str]) -> Machine:
             known[key] = step_seconds(recipe, data, device)
         seconds[name] = known[key]
     return dataclasses.replace(machine, step_seconds=seconds)
-
-
-def _device(settings: TrainSettings) -> torch.device:
-    use_cuda = settings.device == "cuda" or (settings.device == "auto" and torch.cuda.is_available())
-    return torch.device("cuda" if use_cuda else "cpu")
 
 
 def _free_memory(device: torch.device) -> int:

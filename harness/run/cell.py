@@ -165,14 +165,13 @@ def _score(config: dict[str, Any], evaluation: str, data: Data, cell: CellDir) -
     import torch
 
     from harness.evaluation.score import score
-    from harness.training.recipe import build_model
+    from harness.training.recipe import build_model, device_of
 
     recipe = _recipe(config, data)
     torch.set_num_threads(recipe.train.threads)
     model = build_model(recipe)
     model.load_state_dict(torch.load(cell.weights, map_location="cpu", weights_only=True))
-    if recipe.train.device == "cuda" or (recipe.train.device == "auto" and torch.cuda.is_available()):
-        model = model.to("cuda")
+    model = model.to(device_of(recipe.train))
     settings = EvaluationSettings.model_validate(config["evaluation"])
     began = time.perf_counter()
     metrics = score(model.eval(), config["data"]["tokenizer"], data, settings, cell.samples(evaluation))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
+
 from harness.connections.settings import ConnectionSettings
 from harness.data.inputs import Inputs
 from harness.data.settings import DataSettings
@@ -23,6 +25,12 @@ class Recipe:
     inputs: Inputs
     data: DataSettings = field(default_factory=DataSettings)
     streams: dict[str, int]
+
+
+def device_of(settings: TrainSettings) -> torch.device:
+    """Where a run under these settings takes place on this machine; Lightning's choice with one device."""
+    use_cuda = settings.device == "cuda" or (settings.device == "auto" and torch.cuda.is_available())
+    return torch.device("cuda" if use_cuda else "cpu")
 
 
 def build_model(recipe: Recipe) -> Network:
