@@ -163,7 +163,7 @@ def _share(text: str) -> float:
 
 
 def _ask(options: argparse.Namespace) -> Asked:
-    from harness.data.corpora import Corpus
+    from harness.data.documents import Corpus
     from harness.data.load import inputs_of, load_data
     from harness.evaluation.tasks import task_rows
     from harness.run.layout import Layout
@@ -185,7 +185,7 @@ def _ask(options: argparse.Namespace) -> Asked:
                 task_rows(task, data, suite.evaluation.limit)
     except UsageError as error:
         raise file.locate(error) from None
-    inputs = inputs_of(suite.data, data)
+    inputs = inputs_of(data)
     file.check_inputs(suite, inputs)
     chosen = select(cells(suite, data), options.expression)
     if not chosen:

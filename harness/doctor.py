@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from harness.data.corpora import load_corpus
-from harness.data.settings import DataSettings
+from harness.data.settings import StdlibSettings
 from harness.run.environment import PACKAGES, environment
 from harness.run.layout import Layout
 
@@ -44,7 +44,7 @@ def checks(layout: Layout) -> list[dict[str, Any]]:
         return record.uri
 
     def corpus() -> str:
-        loaded = load_corpus(DataSettings())
+        loaded = load_corpus(StdlibSettings())
         return f"{loaded.train_bytes / 1e6:.1f} MB to train on, {loaded.valid_bytes / 1e6:.2f} MB held out"
 
     def memory() -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import make_url
 
-from harness.data.corpora import Corpus, Document
+from harness.data.documents import Corpus, Document
 from harness.run.celldir import write_json
 from harness.run.layout import Layout
 from harness.run.recording import Recorder, catch_up, entry, replay

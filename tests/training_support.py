@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.data.corpora import Corpus, Document
+from harness.data.documents import Corpus, Document
 
 CONNECTIONS: dict[str, dict[str, Any]] = {
     "residual": {"type": "residual"},

@@ -1,168 +1,151 @@
-"""Corpora: documents with a name, each on one side, training or held out, by a hash that never changes."""
+"""Corpora of text: read once, packed, and from then on memory-mapped from the cache.
+
+What a corpus is made of is known without reading it (paths, sizes and times of files; a dataset's name), and that is
+the key under which it is kept. Its identity is the digest of its contents, which does not depend on paths.
+"""
 
 from __future__ import annotations
 
-import glob
 import hashlib
-import os
-import sysconfig
+import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from harness.data.settings import DataSettings
+from harness.data import sources
+from harness.data.documents import Corpus, Document, opened
+from harness.data.files import found_files, read_documents
+from harness.data.pack import SPLIT_VERSION, Packer, blocks
+from harness.data.settings import HubSettings, PythonSettings, StdlibSettings, TextFilesSettings, TextSettings
+from harness.data.store import built
+from harness.data.subwords import load_tokenizer
 from harness.errors import UsageError
+from harness.progress import Meter
 
-SPLIT_VERSION = b"connection-harness split 1\0"
-"""Part of the hash that decides the side of a document; changing it changes every corpus."""
-
-BLOCK_BYTES = 16 * 1024
-WHOLE_FILES_FROM = 20
-"""A text corpus of fewer files is split by blocks of lines instead of whole files, else one side might be empty."""
-
-# Tests, generated tables that name the machine, and what pip or the distribution installed.
-STDLIB_LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "lib-dynload"}
+PACK_VERSION = 1
+"""Part of the key of every packed corpus; raised when the form of one changes."""
 
 
-@dataclass(frozen=True)
-class Document:
-    """`name` is unique in its corpus and independent of the machine; `data` is UTF-8."""
-
-    name: str
-    data: bytes
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """Training and held-out documents, in the order of their names; no content is on two sides."""
-
-    name: str
-    train: tuple[Document, ...]
-    valid: tuple[Document, ...]
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 over sides, names and contents."""
-        digest = hashlib.sha256(self.name.encode())
-        for side, documents in (("train", self.train), ("valid", self.valid)):
-            for document in documents:
-                content = hashlib.sha256(document.data).hexdigest()
-                digest.update(f"\0{side}\0{document.name}\0{content}".encode())
-        return digest.hexdigest()
-
-    @property
-    def train_bytes(self) -> int:
-        return sum(len(document.data) for document in self.train)
-
-    @property
-    def valid_bytes(self) -> int:
-        return sum(len(document.data) for document in self.valid)
-
-
-def load_corpus(settings: DataSettings, relative_to: Path | None = None) -> Corpus:
-    """Read the corpus that `settings` names. Files of `text` are looked for below `relative_to`, then below the
-    working directory. Raises UsageError for a missing, empty or non-UTF-8 file and for an empty side."""
-    if settings.corpus == "stdlib":
-        corpus = Corpus("stdlib", *_split(_unique(_stdlib()), settings.valid_share))
-    else:
-        documents = _texts(settings.files, "data.files", relative_to)
-        if settings.valid_files:
-            held_out = _unique(_texts(settings.valid_files, "data.valid_files", relative_to))
-            kept = {document.data for document in held_out}
-            train = [document for document in _unique(documents) if document.data not in kept]
-            corpus = Corpus("text", tuple(train), tuple(held_out))
-        else:
-            documents = _unique(documents)
-            if len(documents) < WHOLE_FILES_FROM:
-                documents = [block for document in documents for block in _blocks(document)]
-            corpus = Corpus("text", *_split(_unique(documents), settings.valid_share))
-    for side, size in (("training", corpus.train_bytes), ("held-out", corpus.valid_bytes)):
-        if not size:
+def load_corpus(settings: TextSettings, relative_to: Path | None = None) -> Corpus:
+    """The corpus that `settings` names, with its tokenizer. Files are looked for below `relative_to`, then below the
+    working directory. Raises UsageError for a missing, empty or malformed file, for an empty side, and for a dataset
+    that cannot be had."""
+    corpus = _PACKED[type(settings)](settings, relative_to)
+    for side, documents in (("training", corpus.train), ("held-out", corpus.valid)):
+        if not documents:
             raise UsageError(f"data.corpus: the corpus '{corpus.name}' has no {side} text")
-    return corpus
+    return replace(corpus, tokenizer=load_tokenizer(settings.tokenizer, corpus, relative_to))
 
 
-def _stdlib() -> Iterator[Document]:
-    root = Path(sysconfig.get_paths()["stdlib"])
-    paths = []
-    for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if name not in STDLIB_LEFT_OUT and not name.startswith("config-")]
-        paths += [
-            Path(folder, name) for name in files if name.endswith(".py") and not name.startswith("_sysconfigdata")
-        ]
-    for path in sorted(paths, key=lambda path: path.relative_to(root).as_posix()):
-        data = path.read_bytes()
-        try:
-            data.decode()
-        except UnicodeDecodeError:
-            continue  # a few files declare another encoding
-        yield Document(path.relative_to(root).as_posix(), data)
+def _stdlib(settings: TextSettings, relative_to: Path | None) -> Corpus:
+    return _of_sources(settings, sources.stdlib_files(), [])
 
 
-def _texts(patterns: Iterable[str], key: str, relative_to: Path | None) -> list[Document]:
-    """In the order of their names, which are made of the content: where the files lie does not matter."""
-    documents = [_read_text(path, key) for path in _expand(patterns, key, relative_to)]
-    return sorted(documents, key=lambda document: document.name)
+def _python(settings: TextSettings, relative_to: Path | None) -> Corpus:
+    files = sorted([*sources.stdlib_files(), *sources.package_files()])
+    return _of_sources(settings, files, sources.installed())
 
 
-def _expand(patterns: Iterable[str], key: str, relative_to: Path | None) -> Iterator[Path]:
-    for pattern in patterns:
-        places = [relative_to / pattern] if relative_to is not None else []
-        found: list[str] = []
-        for place in [*places, Path(pattern)]:
-            matches = [str(place)] if place.is_file() else sorted(glob.glob(str(place), recursive=True))
-            found = [match for match in matches if Path(match).is_file()]
-            if found:
-                break
-        if not found:
-            raise UsageError(f"{key}: no such file: {pattern}")
-        yield from (Path(match) for match in found)
+def _of_sources(settings: TextSettings, files: list[sources.Source], packages: list[str]) -> Corpus:
+    code_only = isinstance(settings, PythonSettings)
+
+    def pack(folder: Path) -> dict[str, Any]:
+        packer = Packer(folder)
+        with Meter(
+            f"reading the corpus '{settings.corpus}'", sum(path.stat().st_size for _, path in files), "B"
+        ) as meter:
+            for document in sources.documents_of(files, code_only):
+                packer.add(document)
+                meter.add(len(document.data))
+        return packer.finish(settings.corpus, settings.valid_share, settings.test_share, packages or None)
+
+    return _opened(settings, {"files": _stamps(dict(files).values())}, pack)
 
 
-def _read_text(path: Path, key: str) -> Document:
-    try:
-        data = path.read_bytes()
-        data.decode()
-    except OSError as error:
-        raise UsageError(f"{key}: cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{key}: {path} is not UTF-8 (byte {error.start})") from error
-    if not data.strip():
-        raise UsageError(f"{key}: {path} is empty")
-    # The name is the digest: the same text under another path is the same corpus.
-    return Document(hashlib.sha256(data).hexdigest()[:16], data)
+def _text_files(settings: TextSettings, relative_to: Path | None) -> Corpus:
+    assert isinstance(settings, TextFilesSettings)
+    named = {
+        "train": ("data.files", settings.files),
+        "valid": ("data.valid_files", settings.valid_files),
+        "test": ("data.test_files", settings.test_files),
+    }
+    files = {
+        side: [(path, key) for path in found_files(patterns, key, relative_to)]
+        for side, (key, patterns) in named.items()
+    }
+
+    def pack(folder: Path) -> dict[str, Any]:
+        packer = Packer(folder)
+        size = sum(path.stat().st_size for side in files.values() for path, _ in side)
+        with Meter("reading the corpus 'text'", size, "B") as meter:
+            for side, members in files.items():
+                documents = _counted(_read(members, settings.field), meter)
+                for document in documents if settings.own_sides else blocks(documents):
+                    packer.add(document, side if settings.own_sides else None)
+        return packer.finish("text", settings.valid_share, settings.test_share)
+
+    stamps = {side: _stamps(path for path, _ in members) for side, members in files.items()}
+    return _opened(settings, {"files": stamps, "field": settings.field}, pack)
 
 
-def _blocks(document: Document) -> Iterator[Document]:
-    start = number = 0
-    data = document.data
-    while start < len(data):
-        end = data.find(b"\n", start + BLOCK_BYTES)
-        end = len(data) if end < 0 else end + 1
-        if end > start + 2 * BLOCK_BYTES:  # a text without line ends: between two characters then
-            end = start + BLOCK_BYTES
-            while data[end] & 0xC0 == 0x80:
-                end -= 1
-        yield Document(f"{document.name}/{number:06d}", data[start:end])
-        start, number = end, number + 1
+def _read(members: Iterable[tuple[Path, str]], field: str) -> Iterator[Document]:
+    for path, key in members:
+        yield from read_documents(path, field, key)
 
 
-def _unique(documents: Iterable[Document]) -> list[Document]:
-    """Without empty documents and without second copies of a content, so that none is on two sides."""
-    first: dict[bytes, Document] = {}
+def _counted(documents: Iterable[Document], meter: Meter) -> Iterator[Document]:
     for document in documents:
-        if document.data.strip():
-            first.setdefault(document.data, document)
-    return list(first.values())
+        meter.add(len(document.data))
+        yield document
 
 
-def _split(documents: list[Document], valid_share: float) -> tuple[tuple[Document, ...], tuple[Document, ...]]:
-    def position(document: Document) -> float:
-        return int.from_bytes(hashlib.sha256(SPLIT_VERSION + document.name.encode()).digest()[:8]) / 2**64
+def _hub(settings: TextSettings, relative_to: Path | None) -> Corpus:
+    from harness.data.hub import documents_of, local_folder
 
-    held_out = {document.name for document in documents if position(document) < valid_share}
-    if not held_out and len(documents) > 1:
-        held_out = {min(documents, key=position).name}
-    train = tuple(document for document in documents if document.name not in held_out)
-    return train, tuple(document for document in documents if document.name in held_out)
+    assert isinstance(settings, HubSettings)
+
+    def pack(folder: Path) -> dict[str, Any]:
+        packer, commit = Packer(folder), None
+        splits = {"train": settings.split, "valid": settings.valid_split, "test": settings.test_split}
+        for side, split in splits.items():
+            if split is None:
+                continue
+            limit = settings.documents if side == "train" else None
+            taken, commit = documents_of(settings, split, limit, relative_to)
+            with Meter(f"reading {settings.dataset} ({split})", limit, "documents") as meter:
+                for document in taken if settings.own_sides else blocks(taken):
+                    packer.add(document, side if settings.own_sides else None)
+                    meter.add(1)
+        taken_from = {"dataset": settings.dataset, "commit": commit}
+        return packer.finish("hf", settings.valid_share, settings.test_share, taken_from)
+
+    local = local_folder(settings.dataset, relative_to)
+    files = sorted(path for path in local.rglob("*") if path.is_file()) if local else []
+    return _opened(settings, {"source": settings.source(), "files": _stamps(files)}, pack)
+
+
+_PACKED = {
+    StdlibSettings: _stdlib,
+    PythonSettings: _python,
+    TextFilesSettings: _text_files,
+    HubSettings: _hub,
+}
+
+
+def _opened(settings: TextSettings, made_of: dict[str, Any], pack: Any) -> Corpus:
+    """The packed corpus, made by `pack` where it is not in the cache."""
+    shares = {"valid_share": settings.valid_share, "test_share": settings.test_share}
+    version = [PACK_VERSION, SPLIT_VERSION.decode()]
+    key = {"version": version, "corpus": settings.corpus, "own_sides": settings.own_sides, **shares, **made_of}
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
+    return opened(*built("corpora", digest, pack))
+
+
+def _stamps(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
+    """What changes when a file does."""
+    found = []
+    for path in paths:
+        stat = path.stat()
+        found.append((str(path.resolve()), stat.st_size, stat.st_mtime_ns))
+    return found

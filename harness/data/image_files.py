@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.corpora import SPLIT_VERSION
+from harness.data.pack import SPLIT_VERSION
 from harness.errors import UsageError, nearest
 
 Pixels = NDArray[np.uint8]

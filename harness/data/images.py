@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 
 from harness.data.image_files import Sides, read_cifar10, read_digits, read_image_folder
 from harness.data.inputs import ImageInputs
-from harness.data.settings import DataSettings
+from harness.data.settings.images import (
+    Cifar10Settings,
+    DigitsSettings,
+    ImageFilesSettings,
+    ImageFolderSettings,
+    ImageSettings,
+)
 from harness.errors import UsageError
 
 
@@ -41,7 +47,7 @@ class ImageSet:
     classes: tuple[str, ...]
 
 
-def load_images(settings: DataSettings, relative_to: Path | None = None) -> ImageSet:
+def load_images(settings: ImageSettings, relative_to: Path | None = None) -> ImageSet:
     """The images that `settings` names; a folder is looked for below `relative_to`, then below the working directory.
     Raises UsageError for keys that do not fit, for data that are missing or wrong, and for an empty side."""
     wrong = settings.problem()
@@ -109,13 +115,15 @@ def _shifted(pixels_BCSS: NDArray[np.uint8], generator: np.random.Generator) -> 
     return cuts[np.arange(B), :, tops, lefts]
 
 
-def _read(settings: DataSettings, relative_to: Path | None) -> Sides:
-    if settings.corpus == "digits":
+def _read(settings: ImageSettings, relative_to: Path | None) -> Sides:
+    if isinstance(settings, DigitsSettings):
         return read_digits(settings.valid_share)
+    assert isinstance(settings, ImageFilesSettings)
     folder = _folder(settings.files[0], relative_to)
-    if settings.corpus == "cifar10":
+    if isinstance(settings, Cifar10Settings):
         return read_cifar10(folder)
-    assert settings.image_size is not None  # DataSettings.problem
+    assert isinstance(settings, ImageFolderSettings)
+    assert settings.image_size is not None  # its `problem`
     return read_image_folder(folder, settings.image_size, settings.valid_share)
 
 

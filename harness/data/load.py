@@ -4,23 +4,32 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.data.corpora import Corpus, load_corpus
+from harness.data.corpora import load_corpus
+from harness.data.documents import Corpus
 from harness.data.images import ImageSet, load_images
 from harness.data.inputs import Inputs, TextInputs
-from harness.data.settings import DataSettings
-from harness.data.tokenizers import TOKENIZERS
+from harness.data.settings import DataSettings, ImageSettings, TextSettings
 
 Data = Corpus | ImageSet
 
 
 def load_data(settings: DataSettings, relative_to: Path | None = None) -> Data:
-    """The corpus that `settings` names. Raises UsageError for data that are missing or cannot be read."""
-    return load_images(settings, relative_to) if settings.kind == "images" else load_corpus(settings, relative_to)
+    """The data that `settings` name. Raises UsageError for data that are missing or cannot be read."""
+    if isinstance(settings, ImageSettings):
+        return load_images(settings, relative_to)
+    assert isinstance(settings, TextSettings)
+    return load_corpus(settings, relative_to)
 
 
-def inputs_of(settings: DataSettings, data: Data) -> Inputs:
+def digests_of(data: Data) -> dict[str, str]:
+    """What names the data by content: all of them, and of text the held-out side and the tokenizer besides."""
+    if isinstance(data, ImageSet):
+        return {"data": data.digest}
+    return {"data": data.digest, "valid": data.side_digest("valid"), "tokenizer": data.tokenizer.digest}
+
+
+def inputs_of(data: Data) -> Inputs:
     """What the data decide of a model's shape."""
     if isinstance(data, ImageSet):
         return data.inputs
-    tokenizer = TOKENIZERS[settings.tokenizer]
-    return TextInputs(tokenizer.vocabulary, tokenizer.boundary)
+    return TextInputs(data.tokenizer.vocabulary, data.tokenizer.boundary)

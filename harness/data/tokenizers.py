@@ -1,42 +1,64 @@
-"""Tokenizers: bytes to token ids and back."""
+"""Tokenizers: text to token ids and back, and how many bytes of text every token stands for."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.corpora import Document
+Tokens = NDArray[np.unsignedinteger[Any]]
+"""uint16, or uint32 for a large vocabulary."""
+Counts = NDArray[np.uint32]
 
-Tokens = NDArray[np.uint16]
+
+class Tokenizer(Protocol):
+    """Ids below `vocabulary`; `boundary` stands before every document (and before an empty context), and no text has
+    it. `digest` names the tokenizer by what it does."""
+
+    @property
+    def vocabulary(self) -> int: ...
+    @property
+    def boundary(self) -> int: ...
+    @property
+    def digest(self) -> str: ...
+    def encode(self, text: str) -> list[int]: ...
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """As `encode`, of many texts at a time."""
+        ...
+
+    def decode(self, tokens: Sequence[int]) -> str: ...
+    def arrays(self, texts: Sequence[str], counted: bool) -> list[tuple[Tokens, Counts]]:
+        """Of every text, its tokens and, where they are to be `counted`, the bytes of text that each stands for, which
+        add up to the text's own (else none)."""
+        ...
+
+
+def token_type(vocabulary: int) -> type[np.uint16] | type[np.uint32]:
+    """The smallest type that holds every token."""
+    return np.uint16 if vocabulary <= 2**16 else np.uint32
 
 
 class ByteTokenizer:
-    """Token i < 256 is the byte i; 256 stands before every document (and before an empty context)."""
+    """Token i < 256 is the byte i; 256 is the boundary."""
 
-    name = "bytes"
     vocabulary = 257
     boundary = 256
+    digest = "bytes"
 
     def encode(self, text: str) -> list[int]:
         return list(text.encode())
 
-    def decode(self, tokens: list[int]) -> str:
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        return [list(text.encode()) for text in texts]
+
+    def decode(self, tokens: Sequence[int]) -> str:
         return bytes(token for token in tokens if token < 256).decode(errors="replace")
 
-    def byte_lengths(self) -> NDArray[np.int64]:
-        """(vocabulary,) bytes of text that each token stands for, so that bits per byte count true bytes."""
-        lengths = np.ones(self.vocabulary, dtype=np.int64)
-        lengths[self.boundary] = 0
-        return lengths
-
-    def stream(self, documents: tuple[Document, ...]) -> Tokens:
-        """All documents in one row, the boundary token before each."""
-        pieces = []
-        for document in documents:
-            pieces.append(np.array([self.boundary], dtype=np.uint16))
-            pieces.append(np.frombuffer(document.data, dtype=np.uint8).astype(np.uint16))
-        return np.concatenate(pieces)
-
-
-TOKENIZERS = {"bytes": ByteTokenizer}
-"""Vocabulary sizes are read without building anything: `TOKENIZERS[name].vocabulary`."""
+    def arrays(self, texts: Sequence[str], counted: bool) -> list[tuple[Tokens, Counts]]:
+        found: list[tuple[Tokens, Counts]] = []
+        for text in texts:
+            codes = np.frombuffer(text.encode(), dtype=np.uint8).astype(np.uint16)
+            found.append((codes, np.ones(len(codes) if counted else 0, dtype=np.uint32)))
+        return found

@@ -13,7 +13,7 @@ from lm_eval.utils import get_rolling_token_windows
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.data.tokenizers import ByteTokenizer
+from harness.data.tokenizers import Tokenizer
 
 Window = tuple[int, list[int], list[int]]
 """(row, inputs, targets): the targets are what follows the last len(targets) inputs."""
@@ -27,7 +27,7 @@ class HarnessLM(TemplateLM):
     each new token.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: ByteTokenizer, context: int, batch_size: int = 64):
+    def __init__(self, model: nn.Module, tokenizer: Tokenizer, context: int, batch_size: int = 64):
         super().__init__()
         self.model, self.codec, self.context, self.batch_size = model, tokenizer, context, batch_size
         self._device = next(model.parameters()).device

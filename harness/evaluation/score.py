@@ -14,7 +14,6 @@ import torch
 
 from harness.data.images import ImageSet
 from harness.data.load import Data
-from harness.data.tokenizers import TOKENIZERS
 from harness.evaluation.settings import EvaluationSettings
 from harness.evaluation.tasks import Row, task_config, task_rows
 from harness.models.network import Network
@@ -33,9 +32,7 @@ class _Rows:
         return {"test": Dataset.from_list(self.rows)}
 
 
-def score(
-    model: Network, tokenizer: str, data: Data, settings: EvaluationSettings, picture: Path | None = None
-) -> dict[str, float]:
+def score(model: Network, data: Data, settings: EvaluationSettings, picture: Path | None = None) -> dict[str, float]:
     """`eval/<task>/<metric>` and `eval/<task>/documents` for every task: lm-eval's of text, or those of the model's
     kind for images, with samples of a denoiser in `picture`. Raises UsageError for a corpus too small."""
     if isinstance(data, ImageSet):
@@ -49,7 +46,7 @@ def score(
     from harness.evaluation.lm import HarnessLM
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    lm = HarnessLM(model, TOKENIZERS[tokenizer](), cast(DecoderSettings, model.settings).context)
+    lm = HarnessLM(model, data.tokenizer, cast(DecoderSettings, model.settings).context)
     scores: dict[str, float] = {}
     with _random_state_kept():
         for name in settings.tasks:

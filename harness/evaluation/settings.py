@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from harness.data.settings import Kind
 from harness.settings import Settings
 
 TASKS_VERSION = 1
@@ -35,8 +36,8 @@ class EvaluationSettings(Settings):
         drawn = {"images", "samples_per_class", "sampling_steps", "guidance"}
         return self.model_dump(mode="json", include=keys.get(model, drawn))
 
-    def problem(self, kind: Literal["text", "images"]) -> tuple[str, str] | None:
+    def problem(self, kind: Kind) -> tuple[str, str] | None:
         """(key, what is wrong) when the values do not fit together or the data, else None."""
-        if kind == "images" and self.tasks:
-            return "tasks", "these tasks are for text, and the data are images"
+        if kind != "text" and self.tasks:
+            return "tasks", f"tasks are for text, and the data are {kind}"
         return ("tasks", "a task is named twice") if len(set(self.tasks)) < len(self.tasks) else None

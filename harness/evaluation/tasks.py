@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from harness.data.corpora import Corpus
+from harness.data.documents import Corpus, texts
 from harness.errors import UsageError
 
 FOLDER = Path(__file__).with_name("tasks")
@@ -26,7 +26,7 @@ Row = dict[str, Any]
 
 def corpus_perplexity(corpus: Corpus, limit: int) -> list[Row]:
     """Passages of about 256 characters, cut at line ends, spread evenly over the held-out documents."""
-    passages = [passage for text in _texts(corpus) for passage in _passages(text)]
+    passages = [passage for text in texts(corpus.judged) for passage in _passages(text)]
     count = min(limit, len(passages))
     return [{"passage": passages[i * len(passages) // count]} for i in range(count)]
 
@@ -34,11 +34,11 @@ def corpus_perplexity(corpus: Corpus, limit: int) -> list[Row]:
 def cloze(corpus: Corpus, limit: int) -> list[Row]:
     """A passage, its true continuation, and three of equal length in bytes from elsewhere in the held-out text."""
     draw = random.Random("cloze")  # noqa: S311  a fixed draw, not a secret
-    texts = [text for text in _texts(corpus) if len(text) > CONTEXT_CHARS + CONTINUATION_CHARS]
+    long = [text for text in texts(corpus.judged) if len(text) > CONTEXT_CHARS + CONTINUATION_CHARS]
     rows: list[Row] = []
-    for _ in range(20 * limit if texts else 0):
-        context, truth = _cut(draw, texts)
-        others = {_cut(draw, texts)[1] for _ in range(CHOICES - 1)} - {truth}
+    for _ in range(20 * limit if long else 0):
+        context, truth = _cut(draw, long)
+        others = {_cut(draw, long)[1] for _ in range(CHOICES - 1)} - {truth}
         choices = [truth, *sorted(others)]
         if len(choices) < CHOICES or not context.strip() or len({len(choice.encode()) for choice in choices}) > 1:
             continue
@@ -52,7 +52,7 @@ def cloze(corpus: Corpus, limit: int) -> list[Row]:
 def minimal_pairs(corpus: Corpus, limit: int) -> list[Row]:
     """A held-out line against its twin, in which two neighbouring words have changed places."""
     draw = random.Random("minimal_pairs")  # noqa: S311
-    lines = {line.strip() for text in _texts(corpus) for line in text.splitlines()}
+    lines = {line.strip() for text in texts(corpus.judged) for line in text.splitlines()}
     candidates = sorted(line for line in lines if len(line) in LINE_CHARS and len(line.split(" ")) >= 3)
     draw.shuffle(candidates)
     rows: list[Row] = []
@@ -99,11 +99,6 @@ def task_rows(name: str, corpus: Corpus, limit: int) -> list[Row]:
     if not rows:
         raise UsageError(f"evaluation.tasks: the held-out text has no document for the task '{name}': {NEEDS[name]}")
     return rows
-
-
-def _texts(corpus: Corpus) -> Iterator[str]:
-    for document in corpus.valid:
-        yield document.data.decode()
 
 
 def _passages(text: str) -> Iterator[str]:

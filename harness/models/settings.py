@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 from harness.connections.settings import ConnectionSettings
 from harness.connections.settings.base import NormType
 from harness.data.inputs import ImageInputs, Inputs, TextInputs
+from harness.data.settings import Kind
 from harness.settings import Settings
 
 FREQUENCIES = 256
@@ -23,8 +24,8 @@ Problem = tuple[str, str] | None
 class ModelSettings(Settings, ABC):
     """What all models share: blocks of attention and feed-forward, wired by a connection."""
 
-    DATA: ClassVar[Literal["text", "images"]]
-    """What the model learns from."""
+    DATA: ClassVar[tuple[Kind, ...]]
+    """What the model can learn from."""
     UNIT: ClassVar[str]
     """Unit of its loss."""
 
@@ -81,7 +82,7 @@ class ModelSettings(Settings, ABC):
 class DecoderSettings(ModelSettings):
     """A decoder: rotary positions, SwiGLU, no biases; dense, or with a mixture of experts in every block."""
 
-    DATA = "text"
+    DATA = ("text", "symbols")
     UNIT = "nats per token"
 
     type: Literal["decoder"] = "decoder"
@@ -168,7 +169,7 @@ class DecoderSettings(ModelSettings):
 class PatchSettings(ModelSettings):
     """What models of images share: square patches, biases, a GELU feed-forward."""
 
-    DATA = "images"
+    DATA = ("images",)
 
     patch: int = Field(ge=1)
     """Pixels a side of a patch; every patch is a token."""

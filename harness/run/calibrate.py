@@ -35,7 +35,7 @@ def this_machine(suite: Suite, data: Data, arms: Iterable[str]) -> Machine:
     arm that its free memory does not hold."""
     seconds: dict[str, float] = {}
     known: dict[tuple[ConnectionSettings, ModelSettings, TrainSettings], float] = {}
-    inputs = inputs_of(suite.data, data)
+    inputs = inputs_of(data)
     place: Place = "cuda" if torch.cuda.is_available() else "cpu"
     machine = Machine(name="this machine", place=place, cores=os.cpu_count() or 1)
     for name in arms:

@@ -16,8 +16,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from harness.connections.settings import AnyConnection
-from harness.data.load import Data, inputs_of, load_data
-from harness.data.settings import DataSettings
+from harness.data.load import Data, digests_of, inputs_of, load_data
+from harness.data.settings import DataSettings, data_settings
 from harness.errors import FAILED, INTERRUPTED, OK, DivergedError, HarnessError
 from harness.evaluation.settings import EvaluationSettings
 from harness.models.settings import AnyModel
@@ -116,25 +116,24 @@ def describe(error: BaseException, cell: CellDir) -> dict[str, Any]:
 
 def _data(config: dict[str, Any], relative_to: Path | None) -> Data:
     data = load_data(_data_settings(config), relative_to)
-    if data.digest != config["data"]["digest"]:
+    if digests_of(data) != config["digests"]:
         raise HarnessError("the data changed between planning and running; run again")
     return data
 
 
 def _data_settings(config: dict[str, Any]) -> DataSettings:
-    return DataSettings.model_validate({key: value for key, value in config["data"].items() if key != "digest"})
+    return data_settings(**config["data"])
 
 
 def _recipe(config: dict[str, Any], data: Data) -> Any:
     from harness.training.recipe import Recipe
 
-    settings = _data_settings(config)
     return Recipe(
         connection=TypeAdapter(AnyConnection).validate_python(config["connection"]),
         model=TypeAdapter(AnyModel).validate_python(config["model"]),
         train=TrainSettings.model_validate(config["train"]),
-        inputs=inputs_of(settings, data),
-        data=settings,
+        inputs=inputs_of(data),
+        data=_data_settings(config),
         streams=config["streams"],
     )
 
@@ -174,7 +173,7 @@ def _score(config: dict[str, Any], evaluation: str, data: Data, cell: CellDir) -
     model = model.to(device_of(recipe.train))
     settings = EvaluationSettings.model_validate(config["evaluation"])
     began = time.perf_counter()
-    metrics = score(model.eval(), config["data"]["tokenizer"], data, settings, cell.samples(evaluation))
+    metrics = score(model.eval(), data, settings, cell.samples(evaluation))
     metrics["cost/score_seconds"] = time.perf_counter() - began
     cell.journal.write("scores", recipe.train.steps, metrics, evaluation=evaluation)
     cell.journal.sync()

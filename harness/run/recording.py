@@ -30,7 +30,7 @@ def entry(layout: Layout, suite: str, cell: Cell) -> Entry:
         "harness.folder": cell.folder,
         "harness.attempts": str(status["attempts"]),
         **{f"harness.digest.{name}": value for name, value in (result.get("digests") or {}).items()},
-        "harness.digest.data": cell.config["data"]["digest"],
+        **{f"harness.digest.{name}": value for name, value in cell.config["digests"].items()},
         **{f"harness.env.{name}": json.dumps(value) for name, value in environment.items()},
         **{f"harness.failure.{name}": str(value) for name, value in failure.items() if name != "tail"},
     }

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from harness.data.load import Data
+from harness.data.load import Data, digests_of
 from harness.evaluation.settings import TASKS_VERSION
 from harness.suite.schema import Arm, SeedStreams, Suite
 
@@ -24,7 +24,7 @@ class Cell:
     arm: str
     seed: int
     config: dict[str, Any]
-    """Everything that a worker needs: connection, model, train, data, evaluation, streams."""
+    """Everything that a worker needs: connection, model, train, data and their digests, evaluation, streams."""
     tag: str
     identity: str
     evaluation: str
@@ -62,18 +62,18 @@ def _cell(suite: Suite, name: str, arm: Arm, seed: int, data: Data) -> Cell:
         "connection": arm.connection.model_dump(mode="json"),
         "model": arm.model.model_dump(mode="json"),
         "train": arm.train.model_dump(mode="json"),
-        "data": {**suite.data.model_dump(mode="json"), "digest": data.digest},
+        "data": suite.data.model_dump(mode="json"),
+        "digests": digests_of(data),
         "evaluation": suite.evaluation.model_dump(mode="json"),
         "streams": stream_seeds(seed, suite.streams),
     }
-    # Paths do not matter and the share held out shows in the digest.
-    used = {"tokenizer"} if suite.data.kind == "text" else {"augment"}
     identity = {
         "version": IDENTITY_VERSION,
         "connection": config["connection"],
         "model": arm.model.identity(),
-        "train": arm.train.identity(suite.data.kind),
-        "data": {"digest": data.digest, **suite.data.model_dump(mode="json", include=used)},
+        "train": arm.train.identity(suite.data.KIND),
+        # Paths do not matter, and shares held out show in the digests.
+        "data": {**config["digests"], **suite.data.identity()},
         "streams": config["streams"],
     }
     evaluation = {"version": TASKS_VERSION, **suite.evaluation.identity(arm.model.type)}

@@ -73,7 +73,7 @@ class Machine:
         """Of training and validating one cell of the arm; None where nothing is known of this machine. `held_out` is
         how many tokens or images there are to validate on."""
         train, positions = arm.train, arm.model.positions(inputs)
-        text = arm.model.DATA == "text"
+        text = arm.model.DATA != ("images",)
         asked = train.validation_tokens // positions if text else train.validation_images
         available = asked if held_out is None else held_out // positions if text else held_out
         # A validation is forward passes, a third of the work of training steps.

@@ -13,7 +13,15 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from harness.connections.settings import AnyConnection, ConnectionSettings, connection_type, connection_types
 from harness.data.inputs import Inputs
-from harness.data.settings import IMAGES
+from harness.data.settings import (
+    CORPORA,
+    TOKENIZERS,
+    AnyData,
+    AnyTokenizer,
+    DataSettings,
+    TokenizerSettings,
+    corpus_type,
+)
 from harness.errors import UsageError, nearest
 from harness.models.presets import SCALES
 from harness.models.settings import MODELS, AnyModel, ModelSettings
@@ -55,7 +63,11 @@ class SuiteFile:
         return self.error(tuple(key.split(".")), message)
 
     def _expand_shorthand(self) -> None:
-        """`connection: residual` is short for `connection: {type: residual}`; `seeds: 4` for `[1, 2, 3, 4]`."""
+        """`connection: residual` is short for `connection: {type: residual}`, `tokenizer: bytes` likewise; `seeds: 4`
+        for `[1, 2, 3, 4]`."""
+        data = self.raw.get("data")
+        if isinstance(data, dict) and isinstance(data.get("tokenizer"), str):
+            data["tokenizer"] = {"type": data["tokenizer"]}
         arms = self.raw.get("arms")
         for arm in arms.values() if isinstance(arms, dict) else ():
             if isinstance(arm, dict) and isinstance(arm.get("connection"), str):
@@ -114,11 +126,8 @@ class SuiteFile:
         self._check_names(arms, places)
         top = {key: value for key, value in raw.items() if key not in (*SECTIONS, "grid", "arms")}
         data, evaluation = top.get("data"), top.get("evaluation")
-        if (
-            isinstance(data, dict)
-            and data.get("corpus") in IMAGES
-            and (evaluation is None or isinstance(evaluation, dict))
-        ):
+        kind = corpus_type(data)
+        if kind is not None and kind.KIND != "text" and (evaluation is None or isinstance(evaluation, dict)):
             top["evaluation"] = {"tasks": [], **(evaluation or {})}  # the default tasks are for text
         suite: Suite = self._validate(Suite, {**top, "arms": arms})
         self._refuse(problems(suite))
@@ -217,6 +226,8 @@ class SuiteFile:
         owner = _owner(kind, raw, tuple(detail["loc"]))
         if kind_of_error == "extra_forbidden":
             message = f"unknown key{nearest(key[-1], getattr(owner, 'model_fields', {}))}"
+            if isinstance(owner, type) and issubclass(owner, DataSettings):
+                message = _foreign_key(str(key[-1]), owner) or message
         elif kind_of_error == "missing":
             message = "missing"
         elif kind_of_error == "tuple_type":
@@ -227,6 +238,12 @@ class SuiteFile:
         elif kind_of_error == "unknown_model":
             key.append("type")
             message = f"unknown model '{detail['ctx']['tag']}'{nearest(detail['ctx']['tag'], MODELS)}"
+        elif kind_of_error == "unknown_corpus":
+            key.append("corpus")
+            message = f"unknown corpus '{detail['ctx']['tag']}'{nearest(detail['ctx']['tag'], CORPORA)}"
+        elif kind_of_error == "unknown_tokenizer":
+            key.append("type")
+            message = f"unknown tokenizer '{detail['ctx']['tag']}'{nearest(detail['ctx']['tag'], TOKENIZERS)}"
         elif kind_of_error == "connection_without_type":
             message += nearest("", connection_types())
         elif "expected" in detail.get("ctx", {}) and kind_of_error == "literal_error":
@@ -281,7 +298,18 @@ def _owner(kind: Any, raw: Any, location: tuple[str | int, ...]) -> Any:
             kind = connection_type(raw.get("type"))
         if kind in (AnyModel, ModelSettings) and isinstance(raw, dict):
             kind = MODELS.get(str(raw.get("type", "decoder")))
+        if kind in (AnyData, DataSettings) and isinstance(raw, dict):
+            kind = corpus_type(raw)
+        if kind in (AnyTokenizer, TokenizerSettings) and isinstance(raw, dict):
+            kind = TOKENIZERS.get(str(raw.get("type")))
     return kind
+
+
+def _foreign_key(key: str, owner: type[DataSettings]) -> str | None:
+    """What to say of a key that other corpora have, else None."""
+    others = [name for name, kind in CORPORA.items() if key in kind.model_fields]
+    own = next(name for name, kind in CORPORA.items() if kind is owner)
+    return f"the corpus '{own}' has no key '{key}'; it is of {', '.join(others)}" if others else None
 
 
 def load_suite(path: Path, overrides: list[str] | None = None) -> Suite:

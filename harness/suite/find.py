@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from harness.connections.settings import connection_types
-from harness.data.settings import DataSettings
+from harness.data.settings import CORPORA, TOKENIZERS
 from harness.errors import UsageError, nearest
 from harness.evaluation.settings import TaskName
 from harness.models.presets import SCALES
@@ -51,8 +51,8 @@ def known() -> dict[str, Any]:
         "connections": connections,
         "models": {name: (kind.__doc__ or "").split("\n")[0] for name, kind in MODELS.items()},
         "scales": SCALES,
-        "corpora": list(get_args(DataSettings.model_fields["corpus"].annotation)),
-        "tokenizers": list(get_args(DataSettings.model_fields["tokenizer"].annotation)),
+        "corpora": {name: (kind.__doc__ or "").split("\n")[0] for name, kind in CORPORA.items()},
+        "tokenizers": {name: (kind.__doc__ or "").split("\n")[0] for name, kind in TOKENIZERS.items()},
         "tasks": list(get_args(TaskName)),
     }
 

@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from harness.data.corpora import Corpus
+from harness.data.documents import Corpus, size_of
 from harness.data.inputs import Inputs
 from harness.data.load import Data
+from harness.data.settings import TextSettings
 from harness.models import cost
 from harness.suite.cells import Cell, by_identity
 from harness.suite.estimate import Machine, disk, makespan
@@ -81,8 +82,10 @@ def _data(suite: Suite, data: Data) -> dict[str, Any]:
     """What there is to learn from."""
     about: dict[str, Any] = {"corpus": data.name, "digest": data.digest}
     if isinstance(data, Corpus):
-        sizes = {"train_bytes": data.train_bytes, "valid_bytes": data.valid_bytes, "tokenizer": suite.data.tokenizer}
-        return {**about, **sizes}
+        assert isinstance(suite.data, TextSettings)
+        sizes = {"train_bytes": data.train_bytes, "valid_bytes": data.valid_bytes, "test_bytes": size_of(data.test)}
+        tokenizer = {"tokenizer": suite.data.tokenizer.type, "vocabulary": data.tokenizer.vocabulary}
+        return {**about, **sizes, **tokenizer, "report": dict(data.report)}
     sides = {"train_images": len(data.train), "valid_images": len(data.valid)}
     return {
         **about,
@@ -192,14 +195,34 @@ def _data_text(plan: dict[str, Any]) -> str:
     data = plan["data"]
     digest = f"digest {data['digest'][:12]}"
     if "train_bytes" in data:
+        test = f", {data['test_bytes'] / 1e6:.2f} MB for tests" if data["test_bytes"] else ""
+        kind = data["tokenizer"] + ("" if data["tokenizer"] == "bytes" else f" ({data['vocabulary']:,})")
         return (
             f"data: {data['corpus']}, {data['train_bytes'] / 1e6:.1f} MB to train on, {data['valid_bytes'] / 1e6:.2f} "
-            f"MB held out, {data['tokenizer']} tokens, {digest}; scored on {', '.join(plan['tasks'])}"
+            f"MB held out{test}, {kind} tokens, {digest}; scored on {', '.join(plan['tasks'])}"
+            + _report_text(data["report"])
         )
     return (
         f"data: {data['corpus']}, {data['train_images']:,} images to train on, {data['valid_images']:,} held out, "
         f"{data['size']} pixels a side, {data['classes']} classes, {digest}"
     )
+
+
+def _report_text(report: dict[str, Any]) -> str:
+    """What was found between the sides of the corpus."""
+    if not report:
+        return ""
+    copies, lines = report["copies_removed"], []
+    if any(copies.values()):
+        gone = copies["on_one_side"] + copies["on_two_sides"]
+        lines.append(f"{gone:,} copies of documents removed, {copies['on_two_sides']:,} of them on another side")
+    for side, name in (("valid", "held-out"), ("test", "test")):
+        if found := report["overlap"].get(side):
+            lines.append(
+                f"{found['share']:.1%} of the {name} text's {found['words']}-grams of words are in the training text, "
+                f"more than half of them in {found['documents_over_half']:,} of {found['documents']:,} documents"
+            )
+    return "".join(f"\n      {line}" for line in lines)
 
 
 def _time(seconds: float | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from harness.connections.settings import AnyConnection
-from harness.data.settings import DataSettings
+from harness.data.settings import AnyData, StdlibSettings
 from harness.evaluation.settings import EvaluationSettings
 from harness.models.settings import AnyModel
 from harness.settings import Settings
@@ -56,7 +56,7 @@ class Suite(Settings):
     seeds: tuple[int, ...] = Field(min_length=1, strict=False)
     streams: SeedStreams = SeedStreams()
     scale: str | None = None
-    data: DataSettings = DataSettings()
+    data: AnyData = StdlibSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     arms: dict[str, Arm] = Field(min_length=1)
     reported: tuple[Reported, ...] = Field(default=(), strict=False)

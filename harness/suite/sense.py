@@ -24,7 +24,7 @@ def problems(suite: Suite) -> Iterator[Problem]:
         yield ("name",), "a name needs a letter or a digit"
     if problem := suite.data.problem():
         yield ("data", problem[0]), problem[1]
-    if problem := suite.evaluation.problem(suite.data.kind):
+    if problem := suite.evaluation.problem(suite.data.KIND):
         yield ("evaluation", problem[0]), problem[1]
     for name, arm in suite.arms.items():
         yield from _arm(suite, name, arm)
@@ -55,10 +55,10 @@ def _arm(suite: Suite, name: str, arm: Arm) -> Iterator[Problem]:
     ):
         if problem:
             yield ("arms", name, section, problem[0]), problem[1]
-    if suite.data.kind != arm.model.DATA:
-        kinds = [kind for kind, model in MODELS.items() if suite.data.kind == model.DATA]
-        about = f"a '{arm.model.type}' learns from {arm.model.DATA}, and the corpus '{suite.data.corpus}' is"
-        yield ("arms", name, "model", "type"), f"{about} {suite.data.kind}; for it: {', '.join(kinds)}"
+    if suite.data.KIND not in arm.model.DATA:
+        kinds = [kind for kind, model in MODELS.items() if suite.data.KIND in model.DATA]
+        about = f"a '{arm.model.type}' learns from {' or '.join(arm.model.DATA)}, and the corpus '{suite.data.corpus}'"
+        yield ("arms", name, "model", "type"), f"{about} is {suite.data.KIND}; for it: {', '.join(kinds)}"
     steps = suite.evaluation.sampling_steps
     if isinstance(arm.model, DiTSettings) and steps > arm.model.timesteps:
         message = f"{steps} steps are more than the {arm.model.timesteps} noise levels of '{name}'"

@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.data.batches import Batch, BatchSource, validation_windows
-from harness.data.corpora import Corpus
+from harness.data.documents import Corpus
 from harness.data.images import ImageSet, ImageSource, scaled
 from harness.data.load import Data
-from harness.data.tokenizers import TOKENIZERS
+from harness.data.settings import ImageSettings
+from harness.data.shards import shard
 from harness.evaluation.images import LEVELS, classify, denoise, fixed_noise, level_names
 from harness.models.decoder import token_losses
 from harness.models.diffusion import NoiseSchedule
@@ -64,16 +65,17 @@ class LanguageModelling(Objective):
     def __init__(self, recipe: Recipe, corpus: Corpus):
         super().__init__(recipe)
         assert isinstance(recipe.model, DecoderSettings)
-        tokenizer, context = TOKENIZERS[recipe.data.tokenizer](), recipe.model.context
+        context = recipe.model.context
         self.source = BatchSource(
-            tokenizer.stream(corpus.train),
+            shard(corpus, "train").tokens,
             batch_size=recipe.train.batch_size,
             context=context,
             seed=recipe.streams["data"],
         )
-        count = max(recipe.train.validation_tokens // context, 1)
-        self.held_out = (validation_windows(tokenizer.stream(corpus.valid), count=count, context=context),)
-        self.bytes = int(tokenizer.byte_lengths()[self.held_out[0][:, 1:]].sum())
+        count, valid = max(recipe.train.validation_tokens // context, 1), shard(corpus, "valid")
+        self.held_out = (validation_windows(valid.tokens, count=count, context=context),)
+        # Of the text that the targets stand for, whatever the tokenizer does to it.
+        self.bytes = int(validation_windows(valid.bytes, count=count, context=context)[:, 1:].sum())
 
     def batch(self, step: int) -> Batch:
         return (self.source.batch(step),)
@@ -101,6 +103,7 @@ class ImageObjective(Objective):
 
     def __init__(self, recipe: Recipe, images: ImageSet):
         super().__init__(recipe)
+        assert isinstance(recipe.data, ImageSettings)
         self.seed, self.classes = recipe.streams["data"], images.inputs.classes
         self.source = ImageSource(
             images.train, batch_size=recipe.train.batch_size, seed=self.seed, augment=recipe.data.augment

@@ -8,7 +8,7 @@ import torch
 
 from harness.connections.settings import ConnectionSettings
 from harness.data.inputs import Inputs
-from harness.data.settings import DataSettings
+from harness.data.settings import DataSettings, StdlibSettings
 from harness.models.build import build
 from harness.models.network import Network
 from harness.models.settings import ModelSettings
@@ -23,7 +23,7 @@ class Recipe:
     model: ModelSettings
     train: TrainSettings
     inputs: Inputs
-    data: DataSettings = field(default_factory=DataSettings)
+    data: DataSettings = field(default_factory=StdlibSettings)
     streams: dict[str, int]
 
 

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from harness.data.settings import Kind
 from harness.settings import Settings
 
 CHECKPOINT = "checkpoint.ckpt"
@@ -49,9 +50,9 @@ class TrainSettings(Settings):
     NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"log_every", "checkpoint_every", "threads", "device"})
     """Keys that a cell's identity leaves out: logging, saving, and where it runs."""
 
-    def identity(self, kind: Literal["text", "images"]) -> dict[str, Any]:
+    def identity(self, kind: Kind) -> dict[str, Any]:
         """The keys that decide the numbers of a run on such data, in one canonical form."""
-        unused = {"validation_images" if kind == "text" else "validation_tokens"}
+        unused = {"validation_tokens" if kind == "images" else "validation_images"}
         split = {"micro_batch_size": self.micro_batch_size if self.micro_batches > 1 else None}
         return {**self.model_dump(mode="json", exclude={*self.NOT_IDENTITY, *unused}), **split}
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.data.corpora import BLOCK_BYTES, WHOLE_FILES_FROM, Corpus, Document, load_corpus
-from harness.data.settings import DataSettings
+from harness.data.corpora import load_corpus
+from harness.data.documents import Corpus, Document
+from harness.data.pack import BLOCK_BYTES, WHOLE_DOCUMENTS_FROM
+from harness.data.settings import DataSettings, data_settings
 from harness.errors import UsageError
 
 Write = Callable[..., None]
@@ -16,7 +18,7 @@ Write = Callable[..., None]
 
 @pytest.fixture(scope="module")
 def stdlib() -> Corpus:
-    return load_corpus(DataSettings())
+    return load_corpus(data_settings())
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def write(tmp_path: Path) -> Write:
 
 
 def text(*files: str, **more: object) -> DataSettings:
-    return DataSettings(corpus="text", files=files, **more)
+    return data_settings(corpus="text", files=files, **more)
 
 
 def long_text(lines: int = 12_000) -> str:
@@ -67,8 +69,7 @@ def test_the_standard_library_leaves_out_tests_installed_packages_and_files_of_t
 
 
 def test_reading_again_gives_the_same_documents_in_the_same_order_and_the_same_digest(stdlib: Corpus) -> None:
-    again = load_corpus(DataSettings())
-    assert again == stdlib
+    again = load_corpus(data_settings())
     assert again.digest == stdlib.digest
     for side in (stdlib.train, stdlib.valid):
         assert [document.name for document in side] == sorted(document.name for document in side)
@@ -78,7 +79,7 @@ def test_the_side_of_a_document_follows_from_its_name_alone_and_never_changes(st
     held_out = {document.name for document in stdlib.valid}
     assert {"os.py", "bdb.py", "pstats.py", "statistics.py", "stringprep.py", "urllib/parse.py"} <= held_out
     assert not {"abc.py", "contextlib.py", "argparse.py"} & held_out
-    wider = {document.name for document in load_corpus(DataSettings(valid_share=0.2)).valid}
+    wider = {document.name for document in load_corpus(data_settings(valid_share=0.2)).valid}
     assert held_out < wider, "a larger share adds documents, it does not draw anew"
 
 
@@ -109,7 +110,7 @@ def test_a_single_file_is_split_by_blocks_of_lines_that_join_to_the_file_again(t
 
 
 def test_many_files_are_split_by_whole_files(tmp_path: Path, write: Write) -> None:
-    write(WHOLE_FILES_FROM, long=long_text(2000))
+    write(WHOLE_DOCUMENTS_FROM, long=long_text(2000))
     corpus = load_corpus(text("texts/*.txt", valid_share=0.3), tmp_path)
     assert_sides_apart(corpus)
     files = {path.read_bytes() for path in (tmp_path / "texts").iterdir()}
@@ -210,11 +211,11 @@ def test_copies_of_one_file_and_a_text_without_line_ends_still_have_two_sides(tm
     words = "".join(f"word{i} \u00e9\u4e2d " for i in range(40_000))
     for number in range(25):
         (tmp_path / f"{number}.txt").write_text(words.replace(" ", "\n"))
-    corpus = load_corpus(DataSettings(corpus="text", files=("*.txt",)), tmp_path)
+    corpus = load_corpus(data_settings(corpus="text", files=("*.txt",)), tmp_path)
     assert corpus.train
     assert corpus.valid
     (tmp_path / "line").write_text(words)
-    corpus = load_corpus(DataSettings(corpus="text", files=("line",)), tmp_path)
+    corpus = load_corpus(data_settings(corpus="text", files=("line",)), tmp_path)
     documents = sorted((*corpus.train, *corpus.valid), key=lambda document: document.name)
     assert corpus.valid
     assert b"".join(document.data for document in documents).decode() == words

@@ -14,7 +14,7 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 
 from harness.data.images import ImageSet, ImageSource, load_images
-from harness.data.settings import DataSettings
+from harness.data.settings import Cifar10Settings, ImageFolderSettings, data_settings
 from harness.errors import UsageError
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -65,7 +65,7 @@ def write_cifar(folder: Path, form: str) -> Path:
 
 
 def cifar(folder: Path, relative_to: Path | None = None) -> ImageSet:
-    return load_images(DataSettings(corpus="cifar10", files=(str(folder),)), relative_to)
+    return load_images(data_settings(corpus="cifar10", files=(str(folder),)), relative_to)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # numpy.core has another name now
@@ -196,7 +196,7 @@ def noise(seed: int, height: int = 6, width: int = 6) -> np.ndarray:
 
 
 def folder(root: Path, size: int = 6, **more: object) -> ImageSet:
-    return load_images(DataSettings(corpus="image_folder", files=(str(root),), image_size=size, **more))
+    return load_images(data_settings(corpus="image_folder", files=(str(root),), image_size=size, **more))
 
 
 def test_images_come_in_the_order_of_their_paths_however_the_disk_lists_them(tmp_path: Path) -> None:
@@ -335,6 +335,6 @@ def test_a_folder_that_does_not_fit_is_explained_in_a_line(
 
 def test_keys_that_do_not_fit_are_refused() -> None:
     with pytest.raises(UsageError, match=r"^data\.image_size: the corpus 'image_folder' needs the size"):
-        load_images(DataSettings.model_construct(corpus="image_folder", files=("x",)))
+        load_images(ImageFolderSettings(files=("x",)))
     with pytest.raises(UsageError, match=r"^data\.files: the corpus 'cifar10' needs one folder"):
-        load_images(DataSettings.model_construct(corpus="cifar10"))
+        load_images(Cifar10Settings())

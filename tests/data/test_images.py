@@ -15,7 +15,7 @@ from images_support import everything, one_line
 from numpy.testing import assert_array_equal
 
 from harness.data.images import ImageSet, ImageSource, load_images, scaled
-from harness.data.settings import DataSettings
+from harness.data.settings import data_settings
 from harness.errors import UsageError
 
 
@@ -135,7 +135,7 @@ def test_the_augmentation_of_an_image_is_another_one_in_another_step() -> None:
 
 
 def digits(**more: object) -> ImageSet:
-    return load_images(DataSettings(corpus="digits", **more))
+    return load_images(data_settings(corpus="digits", **more))
 
 
 def test_the_digits_are_those_of_scikit_learn() -> None:
@@ -166,7 +166,7 @@ def test_the_digits_are_split_by_content_stably_and_without_overlap() -> None:
 
 def test_digits_are_neither_mirrored_nor_shifted_unless_asked_for() -> None:
     made = digits()
-    settings = DataSettings(corpus="digits")
+    settings = data_settings(corpus="digits")
     batch, labels = ImageSource(made.train, batch_size=50, seed=0, augment=settings.augment).batch(0)
     kept = {scaled(image).tobytes(): int(label) for image, label in zip(*everything(made)[:2], strict=True)}
     assert [kept[image.tobytes()] for image in batch] == labels.tolist()
@@ -181,8 +181,8 @@ def test_what_the_digits_are_is_said_in_a_line() -> None:
 
 def test_reading_the_digits_imports_neither_scikit_learn_nor_torch() -> None:
     code = (
-        "import sys; from harness.data.images import load_images; from harness.data.settings import DataSettings;"
-        "load_images(DataSettings(corpus='digits'));"
+        "import sys; from harness.data.images import load_images; from harness.data.settings import data_settings;"
+        "load_images(data_settings(corpus='digits'));"
         "print([name for name in ('sklearn', 'scipy', 'torch', 'PIL', 'pandas') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
@@ -195,5 +195,5 @@ def test_a_package_that_is_missing_is_named(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     more = {"files": (str(tmp_path),), "image_size": 8} if corpus == "image_folder" else {}
     with pytest.raises(UsageError) as caught:
-        load_images(DataSettings(corpus=corpus, **more))
+        load_images(data_settings(corpus=corpus, **more))
     one_line(caught, "data.corpus: ", f"'{corpus}'", package, "not installed")

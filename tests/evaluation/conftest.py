@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from harness.connections.settings import HyperSettings
-from harness.data.corpora import Corpus, Document
+from harness.data.documents import Corpus, Document
 from harness.models.decoder import Decoder
 from harness.models.settings import DecoderSettings
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.data.corpora import Corpus
+from harness.data.documents import Corpus
 from harness.errors import UsageError
 from harness.evaluation.score import score
 from harness.evaluation.settings import EvaluationSettings
@@ -74,7 +74,7 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def test_scores_have_the_promised_keys_and_need_no_network(decoder: Make, corpus: Corpus, attempts: list[Any]) -> None:
-    found = score(decoder(64), "bytes", corpus, SETTINGS)
+    found = score(decoder(64), corpus, SETTINGS)
     assert attempts == []
     assert found.keys() >= {
         "eval/corpus_perplexity/word_perplexity", "eval/corpus_perplexity/byte_perplexity",
@@ -92,7 +92,7 @@ def test_the_random_states_are_left_as_they_were_even_by_a_model_that_draws(corp
     np.random.seed(7)
     torch.manual_seed(7)
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    score(Restless(), "bytes", corpus, SETTINGS)  # type: ignore[arg-type]
+    score(Restless(), corpus, SETTINGS)  # type: ignore[arg-type]
     assert random.getstate() == before[0]
     assert str(np.random.get_state()) == str(before[1])
     assert torch.equal(torch.get_rng_state(), before[2])
@@ -101,17 +101,17 @@ def test_the_random_states_are_left_as_they_were_even_by_a_model_that_draws(corp
 def test_the_model_is_left_as_it_was(decoder: Make, corpus: Corpus) -> None:
     model = decoder(64)
     weights = {name: value.clone() for name, value in model.state_dict().items()}
-    score(model, "bytes", corpus, SETTINGS)
+    score(model, corpus, SETTINGS)
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
     assert not model.training
 
 
 def test_the_same_model_has_the_same_scores_whatever_the_random_state(decoder: Make, corpus: Corpus) -> None:
     torch.manual_seed(1)
-    first = score(decoder(64), "bytes", corpus, SETTINGS)
+    first = score(decoder(64), corpus, SETTINGS)
     torch.manual_seed(2)
     random.seed(3)
-    assert score(decoder(64), "bytes", corpus, SETTINGS) == first
+    assert score(decoder(64), corpus, SETTINGS) == first
 
 
 @pytest.mark.parametrize("context", [16, 64, 1024])
@@ -120,7 +120,7 @@ def test_a_uniform_model_has_the_vocabulary_as_its_byte_perplexity(decoder: Make
     with torch.no_grad():
         model.embedding.weight.zero_()
     settings = EvaluationSettings(tasks=("corpus_perplexity",), limit=10_000)
-    found = score(model, "bytes", corpus, settings)
+    found = score(model, corpus, settings)
     passages = [row["passage"] for row in task_rows("corpus_perplexity", corpus, 10_000)]
     assert any(not passage.isascii() for passage in passages), "characters of several bytes are among them"
     assert found["eval/corpus_perplexity/byte_perplexity"] == pytest.approx(257, rel=1e-5)
@@ -133,8 +133,8 @@ def test_a_uniform_model_has_the_vocabulary_as_its_byte_perplexity(decoder: Make
 
 def test_a_model_that_knows_the_text_answers_everything_and_one_that_denies_it_nothing(corpus: Corpus) -> None:
     settings = EvaluationSettings(tasks=("cloze", "minimal_pairs"), limit=10)
-    knows = score(Memory(corpus), "bytes", corpus, settings)  # type: ignore[arg-type]
-    denies = score(Memory(corpus, lies=True), "bytes", corpus, settings)  # type: ignore[arg-type]
+    knows = score(Memory(corpus), corpus, settings)  # type: ignore[arg-type]
+    denies = score(Memory(corpus, lies=True), corpus, settings)  # type: ignore[arg-type]
     for task in settings.tasks:
         assert knows[f"eval/{task}/acc"] == 1.0
         assert denies[f"eval/{task}/acc"] == 0.0
@@ -142,7 +142,7 @@ def test_a_model_that_knows_the_text_answers_everything_and_one_that_denies_it_n
 
 
 def test_only_the_tasks_asked_for_are_scored(decoder: Make, corpus: Corpus) -> None:
-    found = score(decoder(64), "bytes", corpus, EvaluationSettings(tasks=("cloze",), limit=2))
+    found = score(decoder(64), corpus, EvaluationSettings(tasks=("cloze",), limit=2))
     assert {name.split("/")[1] for name in found} == {"cloze"}
     assert found["eval/cloze/documents"] == 2
 
@@ -150,4 +150,4 @@ def test_only_the_tasks_asked_for_are_scored(decoder: Make, corpus: Corpus) -> N
 def test_a_text_too_small_for_a_task_is_refused_before_anything_is_scored(decoder: Make, corpus: Corpus) -> None:
     small = Corpus("small", corpus.train, (type(corpus.train[0])("x", b"three short words here and there\n"),))
     with pytest.raises(UsageError, match="no document for the task 'cloze'"):
-        score(decoder(64), "bytes", small, SETTINGS)
+        score(decoder(64), small, SETTINGS)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.data.corpora import Corpus, Document
+from harness.data.documents import Corpus, Document
 from harness.errors import UsageError
 from harness.evaluation.settings import EvaluationSettings
 from harness.evaluation.tasks import CHOICES, FOLDER, TASKS, task_config, task_rows

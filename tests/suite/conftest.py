@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.data.corpora import Corpus, Document
+from harness.data.documents import Corpus, Document
 from harness.errors import UsageError
 from harness.suite.file import load_suite
 from harness.suite.schema import Suite

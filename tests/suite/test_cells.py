@@ -10,9 +10,9 @@ from typing import Any, get_args
 import pytest
 
 from harness.connections.settings import FracSettings, HyperSettings
-from harness.data.corpora import Corpus, Document
+from harness.data.documents import Corpus, Document
 from harness.data.load import load_data
-from harness.data.settings import DataSettings
+from harness.data.settings import data_settings
 from harness.models.settings import DecoderSettings
 from harness.settings import Settings
 from harness.suite.cells import Cell, by_identity, cells, stream_seeds
@@ -173,7 +173,7 @@ def test_a_cell_asked_for_by_two_arms_is_trained_once_and_a_worker_gets_plain_js
     assert [cell.name for cell in by_identity(made).values()] == ["residual-s1", "dhc-s1", "residual-s2", "dhc-s2"]
     for cell in made:
         assert json.loads(json.dumps(cell.config, allow_nan=False)) == cell.config
-        assert cell.config["data"]["digest"] == corpus.digest
+        assert cell.config["digests"]["data"] == corpus.digest
 
 
 def test_seeds_whose_streams_are_all_fixed_are_refused(refusal: Callable[..., str]) -> None:
@@ -216,7 +216,7 @@ arms:
 
 
 def test_cells_of_images_have_the_keys_that_matter_to_them(load: Callable[..., Suite]) -> None:
-    plain, digits = load(text=VISION), load_data(DataSettings(corpus="digits"))
+    plain, digits = load(text=VISION), load_data(data_settings(corpus="digits"))
 
     def keys(*overrides: str) -> list[tuple[str, str]]:
         return [(cell.identity, cell.evaluation) for cell in cells(load(text=VISION, overrides=overrides), digits)]

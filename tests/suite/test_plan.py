@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.data.corpora import Corpus
+from harness.data.documents import Corpus
 from harness.data.inputs import TextInputs
 from harness.suite.cells import cells
 from harness.suite.estimate import Machine, table_machine
@@ -77,7 +77,8 @@ def test_the_plan_names_the_data_and_says_how_much_there_is(corpus: Corpus) -> N
     made = cells(suite, corpus)
     document = plan(suite, TEXT, corpus, made, {cell.identity: "todo" for cell in made})
     assert document["data"] == {
-        "corpus": "fake", "digest": corpus.digest, "train_bytes": 21, "valid_bytes": 18, "tokenizer": "bytes",
+        "corpus": "fake", "digest": corpus.digest, "train_bytes": 21, "valid_bytes": 18, "test_bytes": 0,
+        "tokenizer": "bytes", "vocabulary": 257, "report": {},
     }  # fmt: skip
 
 

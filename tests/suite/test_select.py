@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.data.corpora import Corpus
+from harness.data.documents import Corpus
 from harness.errors import UsageError
 from harness.suite.cells import Cell, cells
 from harness.suite.file import load_suite

@@ -86,7 +86,7 @@ def test_seeds_are_a_list_or_a_count(load: Callable[..., Suite]) -> None:
         ("baseline=dhx", "baseline: no arm is called 'dhx'; did you mean 'dhc'?"),
         ("seeds=[1, 1]", "seeds: a seed is given twice"),
         ("train.warmup_steps=100", "train.warmup_steps: 100 warm-up steps leave none of the 100 steps"),
-        ("data.files=[a.txt]", "data.files: files are for other corpora, not 'stdlib'"),
+        ("data.files=[a.txt]", "data.files: the corpus 'stdlib' has no key 'files'; it is of text, cifar10, image_folder"),
     ],
 )  # fmt: skip
 def test_a_wrong_override_is_one_line_that_names_the_command_line(

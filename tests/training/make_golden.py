@@ -42,7 +42,7 @@ def losses(model: str, name: str, precision: str) -> list[float]:
 
     from harness.connections.settings import AnyConnection
     from harness.data.load import inputs_of, load_data
-    from harness.data.settings import DataSettings
+    from harness.data.settings import data_settings
     from harness.models.settings import AnyModel
     from harness.training.fit import fit
     from harness.training.recipe import Recipe
@@ -51,15 +51,15 @@ def losses(model: str, name: str, precision: str) -> list[float]:
     shape = TypeAdapter(AnyModel).validate_python(
         {"layers": 4, "width": 32, "heads": 2, "dropout": 0.1, **MODELS[model]}
     )
-    images = DataSettings(corpus="digits", valid_share=0.2)
-    data = fixed_corpus() if shape.DATA == "text" else load_data(images)
+    images = data_settings(corpus="digits", valid_share=0.2)
+    data = fixed_corpus() if "text" in shape.DATA else load_data(images)
     recipe = Recipe(
         connection=TypeAdapter(AnyConnection).validate_python({**CONNECTIONS, **RELATIVES}[name]),
         model=shape,
         train=TrainSettings(steps=20, batch_size=4, lr=2e-3, warmup_steps=4, log_every=1, validate_every=20,
                             validation_tokens=256, precision=precision, device="cpu"),
-        inputs=inputs_of(DataSettings(), data),
-        data=DataSettings() if shape.DATA == "text" else images,
+        inputs=inputs_of(data),
+        data=data_settings() if "text" in shape.DATA else images,
         streams={"backbone": 1, "connection": 2, "data": 3, "dropout": 4},
     )  # fmt: skip
     journal = MemoryJournal()

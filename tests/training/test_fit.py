@@ -12,7 +12,7 @@ import torch
 from training_support import CONNECTIONS, MemoryJournal, fixed_corpus
 
 from harness.data.batches import validation_windows
-from harness.data.tokenizers import ByteTokenizer
+from harness.data.shards import shard
 from harness.errors import DivergedError
 from harness.models.decoder import Decoder, token_losses
 from harness.training.fit import Fitted, StoppedError, fit
@@ -106,7 +106,7 @@ def test_a_loss_that_is_not_finite_names_its_step(recipe: Make, tmp_path: Path) 
 
 def test_validation_is_a_mean_over_tokens_and_bits_count_true_bytes(recipe: Make, tmp_path: Path) -> None:
     _, fitted = run(recipe(CONNECTIONS["dhc-n4"], validation_tokens=70 * 32), tmp_path)
-    windows = torch.from_numpy(validation_windows(ByteTokenizer().stream(fixed_corpus().valid), count=70, context=32))
+    windows = torch.from_numpy(validation_windows(shard(fixed_corpus(), "valid").tokens, count=70, context=32))
     assert len(windows) % 32, "the last batch must be ragged for this test to mean something"
     with torch.no_grad():
         losses = torch.stack([token_losses(fitted.model(w[None, :-1]), w[None, 1:])[0] for w in windows]).double()

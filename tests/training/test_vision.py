@@ -14,7 +14,7 @@ from training_support import MemoryJournal
 
 from harness.connections.settings import AnyConnection
 from harness.data.images import ImageSet, load_images
-from harness.data.settings import DataSettings
+from harness.data.settings import data_settings
 from harness.evaluation.images import LEVELS, denoise, level_names, score_classifier, score_denoiser
 from harness.evaluation.settings import EvaluationSettings
 from harness.models.diffusion import NoiseSchedule
@@ -30,7 +30,7 @@ MODELS: dict[str, ModelSettings] = {
     "vit": ViTSettings(layers=2, width=32, heads=2, patch=2, init_std=0.05),
     "dit": DiTSettings(layers=2, width=32, heads=2, patch=2, timesteps=100),
 }
-DATA = DataSettings(corpus="digits", valid_share=0.2)
+DATA = data_settings(corpus="digits", valid_share=0.2)
 
 
 @pytest.fixture(scope="module")

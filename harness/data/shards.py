@@ -1,0 +1,75 @@
+"""Token shards: a side of a corpus as one row of tokens, memory-mapped, made once for a corpus and a tokenizer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.data.documents import Corpus, Document, size_of, texts
+from harness.data.store import built
+from harness.data.tokenizers import Counts, Tokens, token_type
+from harness.progress import Meter
+
+SHARD_VERSION = 1
+CHUNK_BYTES = 2 * 2**20
+TOKENS, BYTES = "tokens.bin", "bytes.bin"
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """`tokens` of one side, the boundary before each document; of a side that is judged, the `bytes` of text that each
+    stands for, which add up to the side's own."""
+
+    tokens: Tokens
+    bytes: Counts
+
+
+def shard(corpus: Corpus, side: str) -> Shard:
+    """The tokens of `side` under the corpus's tokenizer, from the cache or made now. Raises UsageError where the cache
+    cannot be written."""
+    tokenizer = corpus.tokenizer
+    name = f"{SHARD_VERSION}\0{corpus.side_digest(side)}\0{tokenizer.digest}"
+    documents: Sequence[Document] = getattr(corpus, side)
+    counted = side != "train"
+
+    def make(folder: Path) -> dict[str, Any]:
+        dtype, count = token_type(tokenizer.vocabulary), 0
+        with (
+            (folder / TOKENS).open("wb") as tokens_file,
+            (folder / BYTES).open("wb") as bytes_file,
+            Meter(f"tokens of '{corpus.name}' ({side})", size_of(documents), "B") as meter,
+        ):
+            for chunk in _chunks(documents):
+                for tokens, lengths in tokenizer.arrays(list(texts(chunk)), counted):
+                    tokens_file.write(np.array([tokenizer.boundary], dtype).tobytes() + tokens.astype(dtype).tobytes())
+                    bytes_file.write(np.zeros(int(counted), np.uint32).tobytes() + lengths.tobytes())
+                    count += 1 + len(tokens)
+                meter.add(size_of(chunk))
+        return {"dtype": np.dtype(dtype).name, "tokens": count, "tokenizer": tokenizer.digest, "side": side}
+
+    folder, meta = built("tokens", hashlib.sha256(name.encode()).hexdigest()[:24], make)
+    return Shard(_mapped(folder / TOKENS, meta["dtype"]), _mapped(folder / BYTES, "uint32"))
+
+
+def _mapped(path: Path, dtype: str) -> Any:
+    if not path.stat().st_size:
+        return np.zeros(0, dtype=dtype)
+    return np.memmap(path, dtype=dtype, mode="r").view(np.ndarray)
+
+
+def _chunks(documents: Sequence[Document]) -> Iterator[list[Document]]:
+    chunk: list[Document] = []
+    size = 0
+    for document in documents:
+        chunk.append(document)
+        size += len(document.data)
+        if size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk

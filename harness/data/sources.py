@@ -1,0 +1,77 @@
+"""Python sources: of the standard library, and of the packages installed beside the harness."""
+
+from __future__ import annotations
+
+import os
+import string
+import sysconfig
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+from harness.data.documents import Document
+
+# Tests, generated tables that name the machine, and what pip or the distribution installed.
+LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "lib-dynload"}
+OURS = ("harness", "connection_harness", "connection-harness")
+
+# Files that are data rather than code, by the rules of StarCoder (arXiv 2305.06161, section 3.1).
+LONGEST_LINE, LONGEST_MEAN_LINE, FEWEST_LETTERS = 1000, 100, 0.25
+LETTERS = string.ascii_letters.encode() + bytes(range(128, 256))
+
+Source = tuple[str, Path]
+"""Name, which is the path below the root, and file."""
+
+
+def stdlib_files() -> list[Source]:
+    """Sources of the running Python's standard library, by name."""
+    return _below(Path(sysconfig.get_paths()["stdlib"]), "")
+
+
+def package_files() -> list[Source]:
+    """Sources of all packages installed beside the harness, but its own, by name."""
+    paths = sysconfig.get_paths()
+    roots = dict.fromkeys(Path(paths[kind]).resolve() for kind in ("purelib", "platlib"))
+    found = [source for root in roots if root.is_dir() for source in _below(root, "site-packages/")]
+    return sorted(source for source in dict(found).items() if source[0].split("/")[1] not in OURS)
+
+
+def installed() -> list[str]:
+    """Name and version of the packages installed beside the harness."""
+    names = {(found.metadata["Name"] or "", found.version) for found in metadata.distributions()}
+    return sorted(f"{name} {version}" for name, version in names if name.lower() not in OURS)
+
+
+def _below(root: Path, prefix: str) -> list[Source]:
+    sources = []
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if name not in LEFT_OUT and not name.startswith("config-")]
+        below = Path(folder).relative_to(root).as_posix()
+        start = prefix if below == "." else f"{prefix}{below}/"
+        sources += [
+            (start + name, Path(folder, name))
+            for name in files
+            if name.endswith(".py") and not name.startswith("_sysconfigdata")
+        ]
+    return sorted(sources)
+
+
+def documents_of(sources: list[Source], code_only: bool) -> Iterator[Document]:
+    """The sources as documents; a few that declare another encoding are left out, and with `code_only` those that are
+    tables of data."""
+    for name, path in sources:
+        try:
+            data = path.read_bytes()
+            data.decode()
+        except (OSError, UnicodeDecodeError):
+            continue
+        if not code_only or is_code(data):
+            yield Document(name, data)
+
+
+def is_code(data: bytes) -> bool:
+    """Whether a source has lines of the length, and letters in the share, that code has. Lengths are in bytes."""
+    lines = data.splitlines()
+    if not lines or max(map(len, lines)) > LONGEST_LINE or len(data) > LONGEST_MEAN_LINE * len(lines):
+        return False
+    return len(data) - len(data.translate(None, LETTERS)) >= FEWEST_LETTERS * len(data)

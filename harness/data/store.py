@@ -1,0 +1,107 @@
+"""What is made once and kept: packed corpora, tokenizers, token shards. Content-addressed, so nothing is ever changed.
+
+`<cache>/<kind>/<key>/` is made whole or not at all: built in a temporary folder under a lock, synced, then renamed.
+Several processes that ask at the same time wait for the first; a build that was killed leaves a folder that nobody
+reads and the next builder removes. Deleting any of it costs the time to make it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UsageError
+
+META = "meta.json"
+
+
+def cache_folder() -> Path:
+    """HARNESS_CACHE, or the user's cache folder."""
+    if named := os.environ.get("HARNESS_CACHE"):
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "connection-harness"
+
+
+def built(kind: str, key: str, build: Callable[[Path], dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
+    """The folder `kind`/`key` and its meta data, made by `build` if it is not there.
+
+    `build` fills an empty folder and returns meta data. Sizes of its files are kept with them: a folder whose files
+    have other sizes is not used but made again. Raises UsageError where the cache cannot be written.
+    """
+    folder = cache_folder() / kind / key
+    if (meta := _whole(folder)) is not None:
+        return folder, meta
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(folder.with_name(f"{key}.lock")):
+            if (meta := _whole(folder)) is None:  # somebody else may have built it in the meantime
+                meta = _build(folder, build)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(
+            f"the cache {cache_folder()} cannot be written: {reason}; HARNESS_CACHE names another folder"
+        ) from error
+    return folder, meta
+
+
+def _build(folder: Path, build: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    for leftover in folder.parent.glob(f"{folder.name}.*.tmp"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
+    temporary.mkdir()
+    try:
+        meta = build(temporary)
+        _finish(temporary, meta)
+        temporary.rename(folder)
+        _sync(folder.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return meta
+
+
+def _whole(folder: Path) -> dict[str, Any] | None:
+    """Meta data of a folder that is there with all its files at their sizes, else None."""
+    try:
+        kept = json.loads((folder / META).read_text(encoding="utf-8"))
+        if all((folder / name).stat().st_size == size for name, size in kept["files"].items()):
+            meta: dict[str, Any] = kept["meta"]
+            return meta
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    return None
+
+
+def _finish(folder: Path, meta: dict[str, Any]) -> None:
+    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    (folder / META).write_text(json.dumps({"files": sizes, "meta": meta}), encoding="utf-8")
+    for path in folder.iterdir():
+        _sync(path)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Held by one process at a time; dies with it, however that ends."""
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another process that makes {path.stem} in the cache", file=sys.stderr, flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
