@@ -133,6 +133,22 @@ def _parser() -> argparse.ArgumentParser:
     conform.add_argument("--peers", action="store_true", help="every adapter to another package that is installed")
     conform.add_argument("--json", action="store_true")
     conform.add_argument("--markdown", metavar="FILE", help="also write the report into this file")
+    ask = verb("evaluate", _evaluate, "ask trained cells again, without training", suite=False)
+    ask.add_argument(
+        "targets",
+        metavar="CELL|ARM",
+        nargs="+",
+        help="a cell by name (dhc-n4-s1) or folder, or an arm with all its seeds",
+    )
+    ask.add_argument("--suite", metavar="NAME", help="the suite that is meant, where several have such an arm")
+    ask.add_argument("--tasks", metavar="TASK", nargs="+", help="ours and lm-eval's, instead of the suite's")
+    ask.add_argument("--tier", choices=("fast", "full"), help="the first 100 documents of every task, or all")
+    ask.add_argument("--limit", type=_positive, metavar="N", help="the first N documents of every task")
+    ask.add_argument("--shots", type=_count, metavar="K", help="solved examples before every question")
+    ask.add_argument("--data", metavar="DIR", help="folder with the tasks' documents (default: HARNESS_EVAL_DATA)")
+    ask.add_argument("--jobs", "-j", type=_positive, default=1, metavar="N", help="cells at a time (default: 1)")
+    ask.add_argument("--smoke", action="store_true", help="cells that were trained with --smoke")
+    ask.add_argument("--json", action="store_true")
     listing = verb("list", _list, "list suites, connections, scales, corpora and tasks", suite=False)
     listing.add_argument("--json", action="store_true")
     doctor = verb("doctor", _doctor, "check the installation, the results folder and the tracker", suite=False)
@@ -143,6 +159,12 @@ def _parser() -> argparse.ArgumentParser:
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number")
     return int(text)
 
 
@@ -165,7 +187,7 @@ def _share(text: str) -> float:
 def _ask(options: argparse.Namespace) -> Asked:
     from harness.data.documents import Corpus
     from harness.data.load import inputs_of, load_data
-    from harness.evaluation.tasks import task_rows
+    from harness.evaluation.ours import check_ours
     from harness.run.layout import Layout
     from harness.suite.cells import cells
     from harness.suite.file import SuiteFile
@@ -181,13 +203,13 @@ def _ask(options: argparse.Namespace) -> Asked:
     try:
         data = load_data(suite.data, path.parent)
         if isinstance(data, Corpus):
-            for task in suite.evaluation.tasks:
-                task_rows(task, data, suite.evaluation.limit)
+            check_ours(suite.evaluation, data)
+        made = cells(suite, data, path.parent)
     except UsageError as error:
         raise file.locate(error) from None
     inputs = inputs_of(data)
     file.check_inputs(suite, inputs)
-    chosen = select(cells(suite, data), options.expression)
+    chosen = select(made, options.expression)
     if not chosen:
         raise UsageError(f"-k '{options.expression}': no cell of '{suite.name}' matches")
     layout = Layout.choose(options.results, options.smoke)
@@ -220,7 +242,8 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from harness.run.runner import RunOptions, run_suite
+    from harness.run.questions import check_questions
+    from harness.run.runner import RunOptions, run_suite, will_run
 
     asked = _ask(options)
     choice = RunOptions(
@@ -229,6 +252,8 @@ def _run(options: argparse.Namespace) -> int:
         retry_failed=options.retry_failed,
         force=options.force,
     )
+    if needed := will_run(asked.cells, asked.layout, choice):
+        check_questions(needed)
     if options.budget_hours is not None or options.budget_memory is not None:
         from harness.run.price import Budget, price
 
@@ -293,6 +318,34 @@ def _compare(options: argparse.Namespace) -> int:
         except OSError as error:
             raise UsageError(f"--plot: cannot write {options.plot}: {error.strerror}") from error
     return OK
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from harness.run.evaluate import document, evaluate
+    from harness.run.layout import Layout
+
+    changes = {"tier": options.tier, "limit": options.limit, "num_fewshot": options.shots, "data": options.data}
+    if options.tasks:
+        changes["tasks"] = [name for word in options.tasks for name in word.split(",") if name]
+    layout = Layout.choose(options.results, options.smoke)
+    given = {key: value for key, value in changes.items() if value is not None}
+    code, found = evaluate(layout, options.targets, options.suite, given, options.jobs)
+    answers = document(found)
+    if options.json:
+        print(json.dumps(answers, indent=2))
+        return code
+    from harness.compare.scores import scores_table
+
+    arms: dict[str, list[dict[str, float]]] = {}
+    for cell in answers["cells"]:
+        if cell["scores"]:
+            arms.setdefault(cell["arm"], []).append(cell["scores"])
+    if arms:
+        print(scores_table(arms))
+        print(f"every question with its answer: {', '.join(str(one.folder) for one in found if one.folder.exists())}")
+    if code == INTERRUPTED:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+    return code
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -11,15 +11,21 @@ import json
 import logging
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 BATCH = 1000
 """Metrics per request: MLflow's own limit over HTTP."""
 
-TAG_CELL, TAG_EVALUATION, TAG_BORN = "harness.cell", "harness.evaluation", "harness.born"
+TAG_CELL, TAG_BORN = "harness.cell", "harness.born"
 TAG_SEEN, TAG_STATE = "harness.journal_seen", "harness.state"
+TAG_SCORED = "harness.scored."
+"""Before the label of a task: what exactly was asked, as JSON. Scores compare where these are equal."""
+TAGS = 90
+"""Tags per request; MLflow's limit is 100."""
+SCORES = "scores"
+"""The kind of journal line that is seen by what was asked, not by step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +35,13 @@ class Entry:
     experiment: str
     name: str
     cell: str
-    evaluation: str
     born: str
     """When the cell's directory was made: a cell that is trained anew gets a run of its own."""
     tags: dict[str, str]
     params: dict[str, str]
     artifacts: tuple[Path, ...] = ()
+    samples: dict[str, tuple[Path, ...]] = field(default_factory=dict)
+    """Of every evaluation key, the files with its samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +50,47 @@ class Record:
 
     run_id: str
     cell: str
-    evaluation: str
+    evaluations: tuple[str, ...]
+    """Keys under which it was scored."""
     tags: dict[str, str]
     metrics: dict[str, float]
+
+    def was_asked(self, evaluation: str) -> bool:
+        """Whether it was scored under what `evaluation` asks for."""
+        return any(covers(key, evaluation) for key in self.evaluations)
+
+
+def covers(scored: str, wanted: str) -> bool:
+    """Whether scores under one evaluation key are what another asks for. A key is `<how>`, or `<how>-<documents>` of
+    local documents; who does not say where these are (another shell, without HARNESS_EVAL_DATA) takes what is there."""
+    return scored == wanted or ("-" not in wanted and scored.startswith(f"{wanted}-"))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What of a cell's journal its run has: of every kind the lines up to a step, of scores those of some keys."""
+
+    steps: dict[str, int] = field(default_factory=dict)
+    evaluations: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, tags: dict[str, str]) -> Seen:
+        kept = json.loads(tags.get(TAG_SEEN, "{}"))
+        return cls(kept.get("steps", {}), tuple(kept.get("evaluations", ())))
+
+    def text(self) -> str:
+        return json.dumps({"steps": self.steps, "evaluations": self.evaluations})
+
+    def has(self, line: dict[str, Any]) -> bool:
+        if line["kind"] == SCORES:
+            return line["evaluation"] in self.evaluations
+        return bool(line["step"] <= self.steps.get(line["kind"], -1))
+
+    def with_lines(self, lines: Iterable[dict[str, Any]]) -> Seen:
+        new = list(lines)
+        steps = {line["kind"]: line["step"] for line in new if line["kind"] != SCORES}
+        scored = [line["evaluation"] for line in new if line["kind"] == SCORES]
+        return Seen({**self.steps, **steps}, tuple(dict.fromkeys((*self.evaluations, *scored))))
 
 
 def tracking_uri(results: Path) -> str:
@@ -60,7 +105,7 @@ class Tracker:
         self.uri, self.artifacts = uri, artifacts
         self._client: Any = None
         self._experiments: dict[str, str] = {}
-        self._runs: dict[tuple[str, str, str, str], tuple[str, dict[str, int]]] = {}
+        self._runs: dict[tuple[str, str, str], tuple[str, Seen]] = {}
 
     def connect(self) -> Any:
         """The MLflow client. Raises whatever MLflow raises when the store cannot be reached."""
@@ -100,22 +145,20 @@ class Tracker:
         from mlflow.entities import Metric, RunTag
 
         client = self.connect()
-        key = (entry.experiment, entry.cell, entry.evaluation, entry.born)
+        key = (entry.experiment, entry.cell, entry.born)
         if key not in self._runs:
-            self._runs[key] = self._find(entry) or (self._create(entry), {})
+            self._runs[key] = self._find(entry) or (self._create(entry), Seen())
         run_id, seen = self._runs[key]
-        new = [
-            line
-            for line in lines
-            if line["step"] > seen.get(line["kind"], -1)
-            and (line["kind"] != "scores" or line["evaluation"] == entry.evaluation)
-        ]
+        new = [line for line in lines if not seen.has(line)]
         metrics = [
             Metric(name, value, line["time"], line["step"]) for line in new for name, value in line["values"].items()
         ]
         for start in range(0, len(metrics), BATCH):
             client.log_batch(run_id, metrics=metrics[start : start + BATCH])
-        seen = {**seen, **{line["kind"]: line["step"] for line in new}}
+        for evaluation in dict.fromkeys(line["evaluation"] for line in new if line["kind"] == SCORES):
+            for path in entry.samples.get(evaluation, ()):
+                client.log_artifact(run_id, str(path), artifact_path=f"samples-{evaluation}")
+        seen = seen.with_lines(new)
         self._runs[key] = (run_id, seen)
         if state in ("done", "failed"):
             for path in entry.artifacts:
@@ -123,8 +166,10 @@ class Tracker:
                     client.log_artifact(run_id, str(path))
             client.set_terminated(run_id, "FINISHED" if state == "done" else "FAILED")
         # Last, because it is what says that all the rest is there.
-        tags = {**entry.tags, TAG_SEEN: json.dumps(seen), TAG_STATE: state}
-        client.log_batch(run_id, tags=[RunTag(name, value[:5000]) for name, value in tags.items()])
+        tags = [RunTag(name, value[:5000]) for name, value in entry.tags.items()]
+        for start in range(0, len(tags), TAGS):
+            client.log_batch(run_id, tags=tags[start : start + TAGS])
+        client.log_batch(run_id, tags=[RunTag(TAG_SEEN, seen.text()), RunTag(TAG_STATE, state)])
 
     def _create(self, entry: Entry) -> str:
         from mlflow.entities import Param
@@ -132,7 +177,6 @@ class Tracker:
         tags = {
             "mlflow.runName": entry.name,
             TAG_CELL: entry.cell,
-            TAG_EVALUATION: entry.evaluation,
             TAG_BORN: entry.born,
         }
         client = self.connect()
@@ -141,11 +185,11 @@ class Tracker:
         client.log_batch(run.info.run_id, params=[Param(name, value[:6000]) for name, value in entry.params.items()])
         return str(run.info.run_id)
 
-    def _find(self, entry: Entry) -> tuple[str, dict[str, int]] | None:
-        wanted = {TAG_CELL: entry.cell, TAG_EVALUATION: entry.evaluation, TAG_BORN: entry.born}
+    def _find(self, entry: Entry) -> tuple[str, Seen] | None:
+        wanted = {TAG_CELL: entry.cell, TAG_BORN: entry.born}
         query = " and ".join(f"tags.`{name}` = '{value}'" for name, value in wanted.items())
         runs = self.connect().search_runs([self._experiment(entry.experiment)], query, max_results=1)
-        return (runs[0].info.run_id, json.loads(runs[0].data.tags.get(TAG_SEEN, "{}"))) if runs else None
+        return (runs[0].info.run_id, Seen.of(runs[0].data.tags)) if runs else None
 
     def read(self, experiment: str) -> list[Record]:
         """All records of an experiment, the oldest first; none where there is no such experiment."""
@@ -161,7 +205,7 @@ class Tracker:
                 Record(
                     run_id=run.info.run_id,
                     cell=run.data.tags[TAG_CELL],
-                    evaluation=run.data.tags.get(TAG_EVALUATION, ""),
+                    evaluations=Seen.of(run.data.tags).evaluations,
                     tags=dict(run.data.tags),
                     metrics=dict(run.data.metrics),
                 )

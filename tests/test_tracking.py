@@ -17,13 +17,12 @@ from harness.run.layout import Layout
 from harness.run.recording import Recorder, catch_up, entry, replay
 from harness.suite.cells import Cell, cells
 from harness.suite.file import load_suite
-from harness.tracking import BATCH, TAG_BORN, TAG_SEEN, TAG_STATE, Entry, Tracker, tracking_uri
+from harness.tracking import BATCH, TAG_BORN, TAG_SCORED, TAG_SEEN, TAG_STATE, Entry, Tracker, tracking_uri
 
 ENTRY = Entry(
     experiment="study",
     name="dhc-s1",
     cell="c0ffee",
-    evaluation="e1",
     born="1",
     tags={"own": "tag"},
     params={"lr": "0.1"},
@@ -84,7 +83,7 @@ def play(layout: Layout, cell: Cell, state: str = "done", loss: float = 3.0, bor
     if state == "done":
         directory.journal.write("scores", 2, {"eval/cloze/acc": 0.5}, evaluation=cell.evaluation)
         write_json(directory.path / "result.json", {"metrics": {}, "digests": {"batches": "b1"}})
-        write_json(directory.path / f"scores-{cell.evaluation}.json", {})
+        write_json(directory.path / f"scores-{cell.evaluation}.json", {"metrics": {}, "stamps": {}, "time": 1.0})
         write_json(directory.path / "config.json", cell.config)
     directory.journal.close()
 
@@ -97,7 +96,7 @@ def test_writing_the_same_lines_twice_changes_nothing(layout: Layout) -> None:
         tracker.write(ENTRY, lines, "running")
         [record] = tracker.read("study")
         assert history(tracker, record.run_id) == points(lines)
-        assert record.tags[TAG_SEEN] == '{"train": 5}'
+        assert record.tags[TAG_SEEN] == '{"steps": {"train": 5}, "evaluations": []}'
 
 
 def test_a_run_goes_on_after_the_lines_that_it_has_seen_and_never_looks_at_them_again(layout: Layout) -> None:
@@ -133,12 +132,34 @@ def test_a_kill_between_metrics_and_their_count_leaves_no_doubles(
     assert history(again, record.run_id) == points(journal(6))
 
 
-def test_scores_of_another_evaluation_stay_out_of_the_run(tracker: Tracker) -> None:
-    lines = [*journal(2), *journal(1, 2, "scores", evaluation="e1"), *journal(1, 3, "scores", evaluation="e2")]
+def test_scores_of_every_evaluation_join_the_cells_one_run_each_once(tracker: Tracker, layout: Layout) -> None:
+    lines = [*journal(2), *journal(1, 2, "scores", evaluation="e1")]
+    more = [*lines, *journal(1, 3, "scores", evaluation="e2-d")]
     tracker.write(ENTRY, lines, "done")
-    tracker.write(replace(ENTRY, evaluation="e2"), lines, "done")
-    found = {record.evaluation: history(tracker, record.run_id) for record in tracker.read("study")}
-    assert found == {"e1": points(lines[:3]), "e2": points([*lines[:2], lines[3]])}
+    for _ in range(2):
+        layout.tracker().write(ENTRY, more, "done")
+    [record] = tracker.read("study")
+    assert record.evaluations == ("e1", "e2-d")
+    assert history(tracker, record.run_id) == points(more)
+    assert [record.was_asked(key) for key in ("e1", "e2-d", "e2", "e2-x", "e")] == [True, True, True, False, False]
+
+
+def test_samples_are_kept_with_the_evaluation_that_they_are_of_and_stamps_as_tags(
+    tracker: Tracker, tmp_path: Path
+) -> None:
+    from mlflow.artifacts import download_artifacts
+
+    (tmp_path / "piqa.jsonl.gz").write_bytes(b"samples")
+    entry = replace(
+        ENTRY,
+        samples={"e1": (tmp_path / "piqa.jsonl.gz",), "e2": ()},
+        tags={f"{TAG_SCORED}task{i}:100": "{}" for i in range(150)},
+    )
+    tracker.write(entry, journal(1, 2, "scores", evaluation="e1"), "done")
+    [record] = tracker.read("study")
+    assert sum(name.startswith(TAG_SCORED) for name in record.tags) == 150
+    path = download_artifacts(run_id=record.run_id, artifact_path="samples-e1/piqa.jsonl.gz", tracking_uri=tracker.uri)
+    assert Path(path).read_bytes() == b"samples"
 
 
 def test_a_cell_trained_anew_gets_a_run_of_its_own_and_the_oldest_is_read_first(tracker: Tracker) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from harness.compare.statistics import Estimate, geometric_mean, mean_interval, paired_difference
-from harness.tracking import TAG_STATE, Record
+from harness.tracking import TAG_SCORED, TAG_STATE, Record
 
 LOSS, BITS_PER_BYTE, PERPLEXITY = "validation/loss", "validation/bits_per_byte", "validation/perplexity"
 ACCURACY, FULL_ACCURACY = "validation/accuracy", "eval/classification/acc"
@@ -55,6 +55,8 @@ class ArmResult:
     saved_bytes_ratio: float | None
     parameters: int | None
     scores: dict[str, float] = field(default_factory=dict)
+    unlike: tuple[str, ...] = ()
+    """Tasks of which the cells of the table were asked other questions: their scores are left out."""
     runs: dict[int, str] = field(default_factory=dict)
     """MLflow run of every seed."""
     reported: dict[str, float | None] = field(default_factory=dict)
@@ -100,12 +102,17 @@ def arm_results(
 ) -> list[ArmResult]:
     """One row for every arm, in the suite's order. `reported` is what papers printed: column -> arm -> value."""
     # The latest run of a cell stands for it: a cell that was trained anew has an older run besides.
-    latest = {(record.cell, record.evaluation): record for record in records}
+    latest = {record.cell: record for record in records}
     arms: dict[str, dict[int, Record | None]] = {}
+    done: dict[str, dict[int, Record]] = {}
     for cell in wanted:
-        arms.setdefault(cell.arm, {})[cell.seed] = latest.get((cell.cell, cell.evaluation))
-    base = _finished(arms.get(baseline, {}))
-    rows = [_row(arm, seeds, base, arm == baseline) for arm, seeds in arms.items()]
+        record = latest.get(cell.cell)
+        arms.setdefault(cell.arm, {})[cell.seed] = record
+        mine = done.setdefault(cell.arm, {})
+        if record is not None and _finished(record, cell.evaluation):
+            mine[cell.seed] = record
+    unlike = unlike_questions(record for seeds in done.values() for record in seeds.values())
+    rows = [_row(arm, seeds, done[arm], done.get(baseline, {}), arm == baseline, unlike) for arm, seeds in arms.items()]
     return [replace(row, reported=_reported(row.arm, baseline, reported or {})) for row in rows]
 
 
@@ -116,16 +123,29 @@ def _reported(arm: str, baseline: str, columns: Mapping[str, Mapping[str, float]
     }
 
 
-def _finished(seeds: dict[int, Record | None]) -> dict[int, Record]:
-    return {
-        seed: record
-        for seed, record in seeds.items()
-        if record is not None and record.tags.get(TAG_STATE) == "done" and LOSS in record.metrics
-    }
+def _finished(record: Record, evaluation: str) -> bool:
+    return record.tags.get(TAG_STATE) == "done" and LOSS in record.metrics and record.was_asked(evaluation)
 
 
-def _row(arm: str, seeds: dict[int, Record | None], base: dict[int, Record], is_baseline: bool) -> ArmResult:
-    done = _finished(seeds)
+def unlike_questions(records: Iterable[Record]) -> tuple[str, ...]:
+    """Labels under which not all of the records were asked the same questions (other documents, another lm-eval)."""
+    stamps: dict[str, set[str]] = {}
+    for record in records:
+        for name, stamp in record.tags.items():
+            if name.startswith(TAG_SCORED):
+                stamps.setdefault(name.removeprefix(TAG_SCORED), set()).add(stamp)
+    return tuple(sorted(label for label, found in stamps.items() if len(found) > 1))
+
+
+def _row(
+    arm: str,
+    seeds: dict[int, Record | None],
+    done: dict[int, Record],
+    base: dict[int, Record],
+    is_baseline: bool,
+    unlike: tuple[str, ...],
+) -> ArmResult:
+    failed = {s for s, record in seeds.items() if record is not None and record.tags.get(TAG_STATE) == "failed"}
     shared = done.keys() & base.keys()
     paired = {s for s in shared if all(done[s].tags.get(tag, "a") == base[s].tags.get(tag, "b") for tag in PAIRING)}
     losses = _values(done, LOSS)
@@ -136,7 +156,7 @@ def _row(arm: str, seeds: dict[int, Record | None], base: dict[int, Record], is_
         arm=arm,
         n=len(done),
         missing=tuple(seed for seed in seeds if seed not in done),
-        failed=tuple(s for s, record in seeds.items() if record is not None and record.tags.get(TAG_STATE) == "failed"),
+        failed=tuple(seed for seed in seeds if seed in failed and seed not in done),
         loss=mean_interval(list(losses.values())) if losses else None,
         delta=delta,
         unpaired=tuple(sorted(shared - paired)),
@@ -151,7 +171,8 @@ def _row(arm: str, seeds: dict[int, Record | None], base: dict[int, Record], is_
         throughput_ratio=_ratio(done, base, THROUGHPUT),
         saved_bytes_ratio=_ratio(done, base, SAVED_BYTES),
         parameters=int(value) if (value := _mean(done, PARAMETERS)) is not None else None,
-        scores=_scores(done),
+        scores=_scores(done, unlike),
+        unlike=unlike,
         runs={seed: record.run_id for seed, record in done.items()},
     )
 
@@ -172,12 +193,12 @@ def _ratio(records: dict[int, Record], base: dict[int, Record], metric: str) -> 
     return geometric_mean(sorted(ratios)) if ratios else None
 
 
-def _scores(records: dict[int, Record]) -> dict[str, float]:
+def _scores(records: dict[int, Record], unlike: tuple[str, ...]) -> dict[str, float]:
     """Mean over seeds of every score, as `task/metric`; a seed that lacks one leaves it out for the arm."""
     names = [set(record.metrics) for record in records.values()]
     common = sorted(set.intersection(*names)) if names else []
     return {
         name.removeprefix("eval/"): mean
         for name in common
-        if name.startswith("eval/") and (mean := _mean(records, name)) is not None
+        if name.startswith("eval/") and name.split("/")[1] not in unlike and (mean := _mean(records, name)) is not None
     }

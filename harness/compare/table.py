@@ -85,8 +85,10 @@ def _columns(rows: Sequence[ArmResult]) -> list[tuple[str, Callable[[ArmResult],
 
 
 def _shown(score: str) -> bool:
-    """The table has one column a task: the accuracy, byte perplexity or error; the rest is in the JSON."""
-    return score.endswith(("/acc", "/byte_perplexity", "/mse")) and f"eval/{score}" != FULL_ACCURACY
+    """The table has one column a task: the accuracy, byte perplexity or error; the rest, and the members of groups, is
+    in the JSON."""
+    main = score.endswith(("/acc", "/exact_match", "/byte_perplexity", "/mse")) and score.count("/") == 1
+    return main and f"eval/{score}" != FULL_ACCURACY
 
 
 def _number(value: float | None, form: str) -> str:
@@ -122,6 +124,13 @@ def notes(table: Comparison) -> list[str]:
         lines.append(
             "paper Δ: what a paper printed, at its own scale and from its own runs (source in the suite file); it is "
             "in none of the other columns."
+        )
+    if limited := sorted({name.split("/")[0] for row in rows for name in row.scores if ":" in name and _shown(name)}):
+        lines.append(f"task:N: the first N documents of a task only ({', '.join(limited)}).")
+    if rows and rows[0].unlike:
+        lines.append(
+            f"left out, for not all cells were asked the same questions: {', '.join(rows[0].unlike)}; "
+            "harness evaluate asks them again."
         )
     for row in rows:
         waiting = [str(seed) for seed in row.missing if seed not in row.failed]

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from harness.connections.settings import ConnectionSettings
 from harness.models import moe
+from harness.models.cache import KeyValues
 from harness.models.layers import Attention, Branch, FeedForward, RotaryPositions, make_norm
 from harness.models.moe import MixtureOfExperts
 from harness.models.network import Network
@@ -49,16 +50,42 @@ class Decoder(Network):
             self.unembedding = nn.Linear(settings.width, vocabulary, bias=False)
         self._complete(connection, backbone_seed, connection_seed)
 
-    def hidden(self, tokens_BT: Tensor) -> Tensor:
+    def hidden(
+        self,
+        tokens_BT: Tensor,
+        positions_BT: Tensor | None = None,
+        mask: Tensor | None = None,
+        cache: KeyValues | None = None,
+    ) -> Tensor:
         """(B, T, D): the state before the final norm."""
         x_BTD = self.embedding(tokens_BT)
-        if self.boundary is None:
-            return self.wired(x_BTD)
-        return self.wired(x_BTD, mask=document_mask(tokens_BT == self.boundary))
+        begins_BT = None if self.boundary is None else tokens_BT == self.boundary
+        if positions_BT is None:
+            return self.wired(x_BTD) if begins_BT is None else self.wired(x_BTD, mask=document_mask(begins_BT))
+        if cache is not None:
+            mask = cache.see(positions_BT, begins_BT)
+        elif mask is not None and begins_BT is not None:
+            mask = own_document(mask, begins_BT)
+        return self.wired(x_BTD, mask=mask, positions=positions_BT, cache=cache)
 
-    def forward(self, tokens_BT: Tensor) -> Tensor:
+    def forward(
+        self,
+        tokens_BT: Tensor,
+        *,
+        positions_BT: Tensor | None = None,
+        mask: Tensor | None = None,
+        cache: KeyValues | None = None,
+        wanted_BT: Tensor | None = None,
+    ) -> Tensor:
+        """Logits (B, T, V), or (K, V) of the K tokens that are `wanted_BT`.
+
+        By default tokens stand one after another and see what is not later. With `positions_BT` they stand elsewhere,
+        and see what the `mask` says, boolean and (B, 1, T, T), their own place among it; or, with a `cache`, all of
+        their row up to their position, the tokens of earlier calls among it. A document mask holds besides.
+        """
         output = self.embedding if self.settings.tied else self.unembedding
-        return F.linear(self.norm(self.hidden(tokens_BT)), output.weight)
+        h = self.hidden(tokens_BT, positions_BT, mask, cache)
+        return F.linear(self.norm(h if wanted_BT is None else h[wanted_BT]), output.weight)
 
     def auxiliary_losses(self) -> dict[str, Tensor]:
         """Weighted means over layers of the losses of the last forward pass, which must have been in training mode.
@@ -93,6 +120,13 @@ def document_mask(begins_BT: Tensor) -> Tensor:
     document_BT = begins_BT.cumsum(dim=-1)
     same_BTT = document_BT.unsqueeze(-1) == document_BT.unsqueeze(-2)
     return same_BTT.tril().unsqueeze(1)
+
+
+def own_document(mask: Tensor, begins_BT: Tensor) -> Tensor:
+    """`mask`, (B, 1, T, T), without what lies in another document, where all that a token sees is on one path to it:
+    as many documents have begun on the way to either."""
+    document_BT = (mask.squeeze(1) & begins_BT.unsqueeze(1)).sum(dim=-1)
+    return mask & (document_BT.unsqueeze(-1) == document_BT.unsqueeze(-2)).unsqueeze(1)
 
 
 def token_losses(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:

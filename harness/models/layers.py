@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.models.cache import KeyValues
 from harness.models.settings import DecoderSettings
 
 
@@ -41,11 +42,15 @@ class RotaryPositions(nn.Module):
         self.register_buffer("cos", torch.cat([angle.cos(), angle.cos()], dim=-1).float(), persistent=False)
         self.register_buffer("sin", torch.cat([-angle.sin(), angle.sin()], dim=-1).float(), persistent=False)
 
-    def forward(self, x_BHTW: Tensor) -> Tensor:
+    def forward(self, x_BHTW: Tensor, positions_BT: Tensor | None = None) -> Tensor:
+        """`positions_BT` says where the tokens stand; by default one after another from 0."""
         T, half = x_BHTW.shape[-2], x_BHTW.shape[-1] // 2
         x = x_BHTW.to(torch.promote_types(x_BHTW.dtype, torch.float32))
         turned = torch.cat([x[..., half:], x[..., :half]], dim=-1)
-        return (x * self.cos[:T] + turned * self.sin[:T]).to(x_BHTW.dtype)
+        if positions_BT is None:
+            return (x * self.cos[:T] + turned * self.sin[:T]).to(x_BHTW.dtype)
+        cos, sin = self.cos[positions_BT].unsqueeze(1), self.sin[positions_BT].unsqueeze(1)
+        return (x * cos + turned * sin).to(x_BHTW.dtype)
 
 
 class Branch(nn.Module, ABC):
@@ -116,9 +121,18 @@ class Attention(DecoderBranch):
         self.out = nn.Linear(width, width, bias=False)
         self.rotary = rotary
 
-    def transform(self, x_BTD: Tensor, *more_BTD: Tensor, mask: Tensor | None = None) -> Tensor:
-        """`mask`, boolean and (B, 1, T, T) with the queries' axis first, says what is seen; by default all that is not
-        later. Raises ValueError for two inputs."""
+    def transform(
+        self,
+        x_BTD: Tensor,
+        *more_BTD: Tensor,
+        mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache: KeyValues | None = None,
+    ) -> Tensor:
+        """`mask`, boolean and (B, 1, T, S) with the queries' axis first, says what is seen; by default all that is not
+        later. `positions`, (B, T), says where tokens stand; by default one after another. With a `cache`, whose slots
+        are then the last axis of the mask, keys and values of earlier tokens are seen besides. Raises ValueError for
+        two inputs."""
         if more_BTD:
             parts = zip((x_BTD, *more_BTD), self.qkv.weight.split(self.sizes), strict=True)
             q, k, v = (F.linear(x, weight) for x, weight in parts)
@@ -126,10 +140,11 @@ class Attention(DecoderBranch):
             q, k, v = self.qkv(x_BTD).split(self.sizes, dim=-1)
         q, k = self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype)
         q, k, v = (x.unflatten(-1, (-1, self.head_width)).transpose(1, 2) for x in (q, k, v))
+        q, k = self.rotary(q, positions), self.rotary(k, positions)
+        if cache is not None and positions is not None:
+            k, v = cache.extend(self, k, v, positions)
         grouped = self.sizes[0] != self.sizes[1]
-        mixed = F.scaled_dot_product_attention(
-            self.rotary(q), self.rotary(k), v, attn_mask=mask, is_causal=mask is None, enable_gqa=grouped
-        )
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=grouped)
         return self.finish(self.out(mixed.transpose(1, 2).flatten(-2)))
 
 
@@ -141,7 +156,7 @@ class FeedForward(DecoderBranch):
         self.gate_up = nn.Linear(settings.width, 2 * settings.hidden, bias=False)
         self.out = nn.Linear(settings.hidden, settings.width, bias=False)
 
-    def transform(self, x_BTD: Tensor, *, mask: Tensor | None = None) -> Tensor:
-        """Token by token: `mask` is attention's."""
+    def transform(self, x_BTD: Tensor, **_: Any) -> Tensor:
+        """Token by token: what attention is given is none of its business."""
         gate, up = self.gate_up(x_BTD).chunk(2, dim=-1)
         return self.finish(self.out(F.silu(gate) * up))

@@ -44,8 +44,8 @@ class MixtureOfExperts(DecoderBranch):
             self.register_buffer(name, None, persistent=False)
         self.reset()
 
-    def transform(self, x_BTD: Tensor, *, mask: Tensor | None = None) -> Tensor:
-        """Token by token: `mask` is attention's."""
+    def transform(self, x_BTD: Tensor, **_: Any) -> Tensor:
+        """Token by token: what attention is given is none of its business."""
         x_ND = x_BTD.flatten(0, -2)
         weights_NK, experts_NK, counts_E = self.route(x_ND)
         device = x_BTD.device.type

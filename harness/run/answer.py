@@ -32,7 +32,7 @@ def answer(layout: Layout, suite: Suite, cells: Sequence[Cell], partial: bool, n
     for cell in cells:
         directory = layout.cell(cell)
         # The state too: another runner may have finished what was missing the last time.
-        state = [directory.status().get("born"), directory.state(cell.evaluation)]
+        state = [directory.status().get("born"), directory.state(cell.evaluation), sorted(directory.all_scores())]
         made.append([cell.arm, cell.seed, cell.identity, cell.evaluation, *state])
     key = digest([__version__, str(layout.root), tracker.uri, baselines, reported, made])
     saved = read_json(folder / "answer.json")
@@ -43,7 +43,7 @@ def answer(layout: Layout, suite: Suite, cells: Sequence[Cell], partial: bool, n
 
     tables = compare_cells(layout, tracker, suite, cells)
     files = write_answer(tracker, name, tables, folder) + _write_expert_loads(layout, name, cells, folder)
-    samples = [path for cell in cells if (path := layout.cell(cell).samples(cell.evaluation)).exists()]
+    samples = [path for cell in cells if (path := layout.cell(cell).picture(cell.evaluation)).exists()]
     text = "\n".join(
         [
             to_markdown(tables),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -13,17 +14,20 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
-from harness.connections.settings import AnyConnection
+from harness.data.documents import Corpus
+from harness.data.inputs import TextInputs
 from harness.data.load import Data, digests_of, inputs_of, load_data
-from harness.data.settings import DataSettings, data_settings
+from harness.data.settings import data_settings
+from harness.data.subwords import SubwordTokenizer
 from harness.errors import FAILED, INTERRUPTED, OK, DivergedError, HarnessError
-from harness.evaluation.settings import EvaluationSettings
-from harness.models.settings import AnyModel
-from harness.run.celldir import EXPERTS, CellDir, failure_tail, write_json
+from harness.evaluation.settings import OURS, EvaluationSettings
+from harness.run.celldir import DATA, EXPERTS, TOKENIZER, CellDir, failure_tail, write_json
 from harness.run.environment import environment, torch_environment
+from harness.tracking import SCORES
 from harness.training.settings import CHECKPOINT, TrainSettings
+
+TELL_SECONDS = 1.0
+"""How often scoring says how far it is."""
 
 BUSY = 75
 """Exit code of a worker that found its cell held by another process (EX_TEMPFAIL)."""
@@ -74,13 +78,16 @@ def run_cell(
     from harness.training.fit import StoppedError
 
     try:
-        data = _data(config, relative_to)
-        if cell.result() is None:
+        train = cell.result() is None
+        # Tasks of lm-eval need the model and its tokenizer only: a cell can be asked when its corpus is gone.
+        data = _data(config, relative_to) if train or needs_data(config) else None
+        if train:
+            assert data is not None
             _train(config, data, cell, stop)
         if stop.is_set():
             raise StoppedError(-1)
         if cell.scores(evaluation) is None:
-            _score(config, evaluation, data, cell)
+            _score(config, evaluation, data, cell, stop)
     except StoppedError:
         cell.update_status(state="stopped", ended=time.time())
         return INTERRUPTED
@@ -91,6 +98,11 @@ def run_cell(
         return FAILED
     cell.update_status(state="done", ended=time.time())
     return OK
+
+
+def needs_data(config: dict[str, Any]) -> bool:
+    """Whether what a cell is asked is made from its data."""
+    return "tokenizer" not in config["digests"] or bool(set(config["evaluation"]["tasks"]) & set(OURS))
 
 
 def describe(error: BaseException, cell: CellDir) -> dict[str, Any]:
@@ -115,41 +127,30 @@ def describe(error: BaseException, cell: CellDir) -> dict[str, Any]:
 
 
 def _data(config: dict[str, Any], relative_to: Path | None) -> Data:
-    data = load_data(_data_settings(config), relative_to)
+    data = load_data(data_settings(**config["data"]), relative_to)
     if digests_of(data) != config["digests"]:
         raise HarnessError("the data changed between planning and running; run again")
     return data
 
 
-def _data_settings(config: dict[str, Any]) -> DataSettings:
-    return data_settings(**config["data"])
-
-
-def _recipe(config: dict[str, Any], data: Data) -> Any:
-    from harness.training.recipe import Recipe
-
-    return Recipe(
-        connection=TypeAdapter(AnyConnection).validate_python(config["connection"]),
-        model=TypeAdapter(AnyModel).validate_python(config["model"]),
-        train=TrainSettings.model_validate(config["train"]),
-        inputs=inputs_of(data),
-        data=_data_settings(config),
-        streams=config["streams"],
-    )
-
-
 def _train(config: dict[str, Any], data: Data, cell: CellDir, stop: threading.Event) -> None:
     import torch
 
+    from harness.run.finished import recipe_of
     from harness.training.fit import fit
 
     write_json(cell.path / "config.json", config)
-    recipe = _recipe(config, data)
+    recipe = recipe_of(config, inputs_of(data))
     torch.set_num_threads(recipe.train.threads)
     write_json(cell.path / "environment.json", {**environment(), **torch_environment()})
+    report = dict(data.report) if isinstance(data, Corpus) else {}
+    write_json(cell.path / DATA, {"digests": config["digests"], **report})
+    if isinstance(data, Corpus) and isinstance(data.tokenizer, SubwordTokenizer):
+        (cell.path / TOKENIZER).write_text(data.tokenizer.text, encoding="utf-8")
     fitted = fit(recipe, data, cell.journal, cell.path, stop.is_set)
-    costs = {name: value for name, value in fitted.metrics.items() if name.startswith("cost/")}
-    cell.journal.write("summary", recipe.train.steps, costs)  # the rest is in the curve's last lines
+    summary = {name: value for name, value in fitted.metrics.items() if name.startswith("cost/")}
+    summary.update({f"data/{side}_overlap": found["share"] for side, found in report.get("overlap", {}).items()})
+    cell.journal.write("summary", recipe.train.steps, summary)  # the rest is in the curve's last lines
     cell.journal.sync()
     if fitted.expert_loads is not None:
         write_json(cell.path / EXPERTS, {"layers": fitted.expert_loads})
@@ -160,22 +161,50 @@ def _train(config: dict[str, Any], data: Data, cell: CellDir, stop: threading.Ev
     (cell.path / CHECKPOINT).unlink(missing_ok=True)
 
 
-def _score(config: dict[str, Any], evaluation: str, data: Data, cell: CellDir) -> None:
+def _score(config: dict[str, Any], evaluation: str, data: Data | None, cell: CellDir, stop: threading.Event) -> None:
+    """`data` are there where what is asked is made from them."""
     import torch
 
     from harness.evaluation.score import score
-    from harness.training.recipe import build_model, device_of
+    from harness.run.finished import load_model, load_tokenizer
+    from harness.training.fit import StoppedError
 
-    recipe = _recipe(config, data)
-    torch.set_num_threads(recipe.train.threads)
-    model = build_model(recipe)
-    model.load_state_dict(torch.load(cell.weights, map_location="cpu", weights_only=True))
-    model = model.to(device_of(recipe.train))
+    train = TrainSettings.model_validate(config["train"])
+    torch.set_num_threads(train.threads)
+    tokenizer = load_tokenizer(config, cell) if "tokenizer" in config["digests"] else None
+    inputs = inputs_of(data) if data is not None else None
+    if tokenizer is not None:
+        inputs = TextInputs(tokenizer.vocabulary, tokenizer.boundary)
+    assert inputs is not None
+    model = load_model(config, inputs, cell)
     settings = EvaluationSettings.model_validate(config["evaluation"])
+    told = 0.0
+
+    def answered(done: int, total: int) -> None:
+        nonlocal told
+        if stop.is_set():
+            raise StoppedError(-1)
+        if time.monotonic() - told >= TELL_SECONDS:
+            told = time.monotonic()
+            write_json(cell.scoring, {"done": done, "total": total})
+
     began = time.perf_counter()
-    metrics = score(model.eval(), data, settings, cell.samples(evaluation))
-    metrics["cost/score_seconds"] = time.perf_counter() - began
-    cell.journal.write("scores", recipe.train.steps, metrics, evaluation=evaluation)
+    kept = cell.samples(evaluation)
+    temporary = kept.with_name(f"{kept.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    scores = score(
+        model, data, settings, tokenizer=tokenizer, keep=temporary, picture=cell.picture(evaluation), answered=answered
+    )
+    metrics = {**scores.metrics, "cost/score_seconds": time.perf_counter() - began}
+    shutil.rmtree(kept, ignore_errors=True)
+    if any(temporary.iterdir()):
+        temporary.replace(kept)
+    else:
+        temporary.rmdir()
+    cell.journal.write(SCORES, train.steps, metrics, evaluation=evaluation)
     cell.journal.sync()
     cell.journal.close()
-    write_json(cell.path / f"scores-{evaluation}.json", {"metrics": metrics, "settings": config["evaluation"]})
+    document = {"metrics": metrics, "stamps": scores.stamps, "settings": config["evaluation"], "time": time.time()}
+    write_json(cell.path / f"scores-{evaluation}.json", document)
+    cell.scoring.unlink(missing_ok=True)

@@ -6,9 +6,13 @@ status.json        state, attempts, times, the failure if there was one
 journal.jsonl      one line per logged step, append-only
 checkpoint.ckpt    until the training is finished; then weights.pt stays
 result.json        last numbers and digests of the training
-scores-<key>.json  scores under one evaluation setting
+scores-<key>.json  scores under one evaluation key
+samples-<key>/     every question with its answer, a file for every task that was asked
+scoring.json       how many requests are answered, while scoring goes on
+tokenizer.json     of a tokenizer that is not bytes: what the scores need besides the weights
+data.json          digests of the data, and what was found between the sides of the corpus
 stdout.log         what the worker printed
-samples-<evaluation>.png  what a denoiser draws under that evaluation
+samples-<key>.png  what a denoiser draws
 experts.json       shares of the experts, layer by layer, on the held-out text at the end
 lease              locked by the process that works on the cell
 """
@@ -25,10 +29,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from harness.errors import UsageError
+from harness.tracking import covers
 
 State = Literal["todo", "running", "stopped", "failed", "done"]
 
-EXPERTS = "experts.json"
+EXPERTS, DATA, TOKENIZER = "experts.json", "data.json", "tokenizer.json"
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -155,13 +160,32 @@ class CellDir:
     def weights(self) -> Path:
         return self.path / "weights.pt"
 
+    @property
+    def scoring(self) -> Path:
+        return self.path / "scoring.json"
+
+    def scoring_progress(self) -> dict[str, int] | None:
+        """{done, total} requests, while the trained cell is asked."""
+        if not (self.path / "result.json").exists():
+            return None
+        progress: dict[str, int] | None = read_json(self.scoring)
+        return progress
+
     def result(self) -> dict[str, Any] | None:
         result: dict[str, Any] | None = read_json(self.path / "result.json")
         return result
 
     def scores(self, evaluation: str) -> dict[str, Any] | None:
-        scores: dict[str, Any] | None = read_json(self.path / f"scores-{evaluation}.json")
-        return scores
+        """Metrics, stamps and time under an evaluation key, or under one that covers it; None where there are none."""
+        found = [one for key, one in self.all_scores().items() if covers(key, evaluation)]
+        return max(found, key=lambda one: float(one["time"]), default=None)
+
+    def all_scores(self) -> dict[str, dict[str, Any]]:
+        """By evaluation key, all that the cell was ever asked."""
+        return {
+            path.name[len("scores-") : -len(".json")]: read_json(path)
+            for path in sorted(self.path.glob("scores-*.json"))
+        }
 
     def status(self) -> dict[str, Any]:
         return read_json(self.path / "status.json") or {"state": "todo", "attempts": 0}
@@ -170,6 +194,10 @@ class CellDir:
         write_json(self.path / "status.json", {**self.status(), **changes})
 
     def samples(self, evaluation: str) -> Path:
+        """Folder with the samples of text under an evaluation key."""
+        return self.path / f"samples-{evaluation}"
+
+    def picture(self, evaluation: str) -> Path:
         """Where a denoiser's samples lie; others draw none."""
         return self.path / f"samples-{evaluation}.png"
 

@@ -8,12 +8,12 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from harness.run.celldir import EXPERTS, read_json
+from harness.run.celldir import DATA, EXPERTS, TOKENIZER, read_json
 from harness.run.layout import Layout
 from harness.suite.cells import Cell, by_identity
-from harness.tracking import TAG_BORN, TAG_STATE, Entry, Tracker
+from harness.tracking import TAG_BORN, TAG_SCORED, TAG_STATE, Entry, Tracker
 
-ARTIFACTS = ("config.json", "environment.json", "stdout.log", EXPERTS)
+ARTIFACTS = ("config.json", "environment.json", "stdout.log", EXPERTS, DATA, TOKENIZER)
 """Files of a cell's directory that the record keeps a copy of, where they are."""
 
 
@@ -23,6 +23,13 @@ def entry(layout: Layout, suite: str, cell: Cell) -> Entry:
     status, result = directory.status(), directory.result() or {}
     environment: dict[str, Any] = read_json(directory.path / "environment.json") or {}
     failure = status.get("failure") or {}
+    scores = directory.all_scores()
+    # Of a label that was asked twice, the later.
+    stamps = {
+        label: stamp
+        for one in sorted(scores.values(), key=lambda one: float(one["time"]))
+        for label, stamp in one["stamps"].items()
+    }
     tags = {
         "harness.suite": suite,
         "harness.arm": cell.arm,
@@ -31,6 +38,7 @@ def entry(layout: Layout, suite: str, cell: Cell) -> Entry:
         "harness.attempts": str(status["attempts"]),
         **{f"harness.digest.{name}": value for name, value in (result.get("digests") or {}).items()},
         **{f"harness.digest.{name}": value for name, value in cell.config["digests"].items()},
+        **{f"{TAG_SCORED}{label}": json.dumps(stamp, sort_keys=True) for label, stamp in stamps.items()},
         **{f"harness.env.{name}": json.dumps(value) for name, value in environment.items()},
         **{f"harness.failure.{name}": str(value) for name, value in failure.items() if name != "tail"},
     }
@@ -40,11 +48,11 @@ def entry(layout: Layout, suite: str, cell: Cell) -> Entry:
         experiment=suite,
         name=cell.name,
         cell=cell.identity,
-        evaluation=cell.evaluation,
         born=str(status.get("born", "")),
         tags=tags,
         params=params,
-        artifacts=(*(directory.path / name for name in ARTIFACTS), directory.samples(cell.evaluation)),
+        artifacts=(*(directory.path / name for name in ARTIFACTS), *map(directory.picture, scores)),
+        samples={key: tuple(sorted(directory.samples(key).glob("*"))) for key in scores},
     )
 
 
@@ -66,16 +74,15 @@ def replay(layout: Layout, tracker: Tracker, suite: str, cell: Cell) -> None:
 
 def catch_up(layout: Layout, tracker: Tracker, suite: str, cells: Iterable[Cell]) -> int:
     """Replay the finished and failed cells that the record does not have so; returns how many there were."""
-    recorded = {
-        (record.cell, record.evaluation, record.tags.get(TAG_BORN)): record.tags.get(TAG_STATE)
-        for record in tracker.read(suite)
-    }
+    recorded = {(record.cell, record.tags.get(TAG_BORN)): record for record in tracker.read(suite)}
     missing = 0
     for cell in by_identity(cells).values():
         directory = layout.cell(cell)
         state = directory.state(cell.evaluation)
-        key = (cell.identity, cell.evaluation, str(directory.status().get("born", "")))
-        if state in ("done", "failed") and recorded.get(key) != state:
+        record = recorded.get((cell.identity, str(directory.status().get("born", ""))))
+        known = set(record.evaluations) if record else set()
+        same = record is not None and record.tags.get(TAG_STATE) == state and known >= directory.all_scores().keys()
+        if state in ("done", "failed") and not same:
             replay(layout, tracker, suite, cell)
             missing += 1
     return missing

@@ -15,6 +15,7 @@ from harness.run.cell import BUSY
 from harness.run.celldir import failure_tail
 from harness.run.executors import LocalExecutor
 from harness.run.layout import Layout
+from harness.run.members import remember
 from harness.run.progress import Progress, make_progress
 from harness.run.recording import Recorder
 from harness.suite.cells import Cell, by_identity
@@ -52,6 +53,7 @@ def run_suite(suite: str, cells: list[Cell], layout: Layout, options: RunOptions
     todo = will_run(cells, layout, options)
     states = {identity: layout.cell(cell).state(cell.evaluation) for identity, cell in wanted.items()}
     failed = [cell.name for identity, cell in wanted.items() if states[identity] == "failed" and cell not in todo]
+    remember(layout, suite, cells, relative_to)
     if not todo:
         return Outcome(code=FAILED if failed else OK, trained=[], failed=failed)
     for cell in todo:
@@ -174,8 +176,11 @@ class _Run:
     def _show(self) -> None:
         states = []
         for worker in self.executor.workers:
-            cell = worker.cell
-            last = self.layout.cell(cell).journal.last("train")
+            cell, directory = worker.cell, self.layout.cell(worker.cell)
+            if scoring := directory.scoring_progress():
+                states.append((f"{cell.name} asked", scoring["done"], scoring["total"], None))
+                continue
+            last = directory.journal.last("train")
             steps = cell.config["train"]["steps"]
             states.append(
                 (cell.name, last["step"] if last else 0, steps, last["values"]["train/loss"] if last else None)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from harness.data.load import Data, digests_of
-from harness.evaluation.settings import TASKS_VERSION
+from harness.evaluation.asked import Asked, resolve
+from harness.evaluation.local import eval_folder
+from harness.evaluation.settings import TASKS_VERSION, EvaluationSettings
 from harness.suite.schema import Arm, SeedStreams, Suite
 
 IDENTITY_VERSION = 1
@@ -52,19 +55,36 @@ def _derived(stream: str, seed: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{stream}/{seed}".encode()).digest()[:8]) >> 1  # 63 bits, as torch takes
 
 
-def cells(suite: Suite, data: Data) -> list[Cell]:
-    """All cells, seed by seed, so that the first seeds of every arm are there early."""
-    return [_cell(suite, name, arm, seed, data) for seed in suite.seeds for name, arm in suite.arms.items()]
+def cells(suite: Suite, data: Data, relative_to: Path | None = None) -> list[Cell]:
+    """All cells, seed by seed, so that the first seeds of every arm are there early. Raises UsageError for a task that
+    does not exist, or whose local documents (looked for below `relative_to` first) lack what is scored."""
+    asked = resolve(suite.evaluation, relative_to)
+    folder = eval_folder(suite.evaluation.data, relative_to)
+    evaluation = suite.evaluation.model_copy(update={"data": str(folder) if folder else None})
+    keys = {arm.model.type: evaluation_key(evaluation, asked, arm.model.type) for arm in suite.arms.values()}
+    return [
+        _cell(suite, name, arm, seed, data, evaluation, keys[arm.model.type])
+        for seed in suite.seeds
+        for name, arm in suite.arms.items()
+    ]
 
 
-def _cell(suite: Suite, name: str, arm: Arm, seed: int, data: Data) -> Cell:
+def evaluation_key(settings: EvaluationSettings, asked: Sequence[Asked], model: str) -> str:
+    """Names what such a model is asked, and how: `<how>`, or `<how>-<documents>` of local documents
+    (`tracking.covers`)."""
+    how = {"version": TASKS_VERSION, **settings.identity(model), "how": [one.how for one in asked]}
+    documents = [one for part in asked for one in part.documents]
+    return digest(how)[:8] + (f"-{digest(documents)[:6]}" if documents else "")
+
+
+def _cell(suite: Suite, name: str, arm: Arm, seed: int, data: Data, evaluation: EvaluationSettings, key: str) -> Cell:
     config = {
         "connection": arm.connection.model_dump(mode="json"),
         "model": arm.model.model_dump(mode="json"),
         "train": arm.train.model_dump(mode="json"),
         "data": suite.data.model_dump(mode="json"),
         "digests": digests_of(data),
-        "evaluation": suite.evaluation.model_dump(mode="json"),
+        "evaluation": evaluation.model_dump(mode="json"),
         "streams": stream_seeds(seed, suite.streams),
     }
     identity = {
@@ -76,14 +96,13 @@ def _cell(suite: Suite, name: str, arm: Arm, seed: int, data: Data) -> Cell:
         "data": {**config["digests"], **suite.data.identity()},
         "streams": config["streams"],
     }
-    evaluation = {"version": TASKS_VERSION, **suite.evaluation.identity(arm.model.type)}
     return Cell(
         arm=name,
         seed=seed,
         config=config,
         tag=arm.connection.tag(),
         identity=digest(identity),
-        evaluation=digest(evaluation)[:8],
+        evaluation=key,
     )
 
 

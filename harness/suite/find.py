@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from harness.connections.settings import connection_types
 from harness.data.settings import CORPORA, TOKENIZERS
 from harness.errors import UsageError, nearest
-from harness.evaluation.settings import TaskName
+from harness.evaluation.settings import OURS
 from harness.models.presets import SCALES
 from harness.models.settings import MODELS
 from harness.suite.yaml_lines import load
@@ -53,7 +53,7 @@ def known() -> dict[str, Any]:
         "scales": SCALES,
         "corpora": {name: (kind.__doc__ or "").split("\n")[0] for name, kind in CORPORA.items()},
         "tokenizers": {name: (kind.__doc__ or "").split("\n")[0] for name, kind in TOKENIZERS.items()},
-        "tasks": list(get_args(TaskName)),
+        "tasks": [*OURS, "and those of lm-eval by name (lm_eval ls tasks)"],
     }
 
 

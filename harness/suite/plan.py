@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from harness.data.documents import Corpus, size_of
 from harness.data.inputs import Inputs
 from harness.data.load import Data
 from harness.data.settings import TextSettings
+from harness.data.synthetic import Symbols
 from harness.models import cost
 from harness.suite.cells import Cell, by_identity
 from harness.suite.estimate import Machine, disk, makespan
@@ -31,7 +33,7 @@ def plan(
     here = machine or Machine(name="this machine")
     chosen = {name: arm for name, arm in suite.arms.items() if any(cell.arm == name for cell in cells)}
     here.check(chosen)
-    held_out = data.valid_bytes if isinstance(data, Corpus) else len(data.valid)
+    held_out = _held_out(data)
     arms = {name: _arm(name, arm, suite, inputs, cells, here, held_out) for name, arm in chosen.items()}
     if training is None:
         training = {identity for identity, state in states.items() if state != "done"}
@@ -71,6 +73,13 @@ def plan(
     }
 
 
+def _held_out(data: Data) -> int | None:
+    """Bytes or images there are to validate on; None where there are as many as one likes."""
+    if isinstance(data, Corpus):
+        return data.valid_bytes
+    return None if isinstance(data, Symbols) else len(data.valid)
+
+
 def _machine(machine: Machine | None, jobs: int) -> dict[str, Any] | None:
     if machine is None:
         return None
@@ -86,6 +95,9 @@ def _data(suite: Suite, data: Data) -> dict[str, Any]:
         sizes = {"train_bytes": data.train_bytes, "valid_bytes": data.valid_bytes, "test_bytes": size_of(data.test)}
         tokenizer = {"tokenizer": suite.data.tokenizer.type, "vocabulary": data.tokenizer.vocabulary}
         return {**about, **sizes, **tokenizer, "report": dict(data.report)}
+    if isinstance(data, Symbols):
+        keys = data.settings.model_dump(mode="json", exclude={"corpus"})
+        return {**about, "keys": keys, "tokens": data.settings.tokens, "choices": data.settings.choices}
     sides = {"train_images": len(data.train), "valid_images": len(data.valid)}
     return {
         **about,
@@ -97,7 +109,7 @@ def _data(suite: Suite, data: Data) -> dict[str, Any]:
 
 
 def _arm(
-    name: str, arm: Arm, suite: Suite, inputs: Inputs, cells: list[Cell], machine: Machine, held_out: int
+    name: str, arm: Arm, suite: Suite, inputs: Inputs, cells: list[Cell], machine: Machine, held_out: int | None
 ) -> dict[str, Any]:
     shape = arm.model, arm.connection, inputs
     base = suite.arms[suite.baseline_of(name)]
@@ -202,10 +214,21 @@ def _data_text(plan: dict[str, Any]) -> str:
             f"MB held out{test}, {kind} tokens, {digest}; scored on {', '.join(plan['tasks'])}"
             + _report_text(data["report"])
         )
+    if "keys" in data:
+        keys = ", ".join(f"{key} {_value_text(value)}" for key, value in data["keys"].items())
+        return (
+            f"data: {data['corpus']}, made from the seed with {keys}; {data['tokens']:,} tokens, a guess is right once "
+            f"in {data['choices']:,}, {digest}"
+        )
     return (
         f"data: {data['corpus']}, {data['train_images']:,} images to train on, {data['valid_images']:,} held out, "
         f"{data['size']} pixels a side, {data['classes']} classes, {digest}"
     )
+
+
+def _value_text(value: Any) -> str:
+    """As one would write it in a suite file."""
+    return json.dumps(value) if isinstance(value, (bool, list)) else str(value)
 
 
 def _report_text(report: dict[str, Any]) -> str:

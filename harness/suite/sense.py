@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator
 
 from harness.data.inputs import ImageInputs, Inputs
+from harness.data.settings import SymbolsSettings
 from harness.errors import nearest
-from harness.models.settings import MODELS, DiTSettings, ViTSettings
+from harness.models.settings import MODELS, DecoderSettings, DiTSettings, ViTSettings
 from harness.suite.schema import Arm, Suite
 from harness.suite.yaml_lines import KeyPath
 
@@ -59,6 +60,10 @@ def _arm(suite: Suite, name: str, arm: Arm) -> Iterator[Problem]:
         kinds = [kind for kind, model in MODELS.items() if suite.data.KIND in model.DATA]
         about = f"a '{arm.model.type}' learns from {' or '.join(arm.model.DATA)}, and the corpus '{suite.data.corpus}'"
         yield ("arms", name, "model", "type"), f"{about} is {suite.data.KIND}; for it: {', '.join(kinds)}"
+    if isinstance(suite.data, SymbolsSettings) and isinstance(arm.model, DecoderSettings):
+        short = suite.data.problem_in(arm.model.context)
+        if short:
+            yield ("data", short[0]), f"{short[1]} (arm '{name}')"
     steps = suite.evaluation.sampling_steps
     if isinstance(arm.model, DiTSettings) and steps > arm.model.timesteps:
         message = f"{steps} steps are more than the {arm.model.timesteps} noise levels of '{name}'"

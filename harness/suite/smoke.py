@@ -5,12 +5,14 @@ Numbers of a smoke run say nothing about the arms; its results are kept apart.
 
 from __future__ import annotations
 
+from harness.data.settings import DataSettings, SymbolsSettings
 from harness.models.settings import DecoderSettings
 from harness.suite.schema import Arm, Suite
 from harness.training.settings import TrainSettings
 
 RULES = (
-    "at most 2 seeds, 4 layers, 128 tokens of context, 8 sequences, 20 steps (2 of warm-up), 8 experts, "
+    "at most 2 seeds, 4 layers, 128 tokens of context (or the smallest multiple of it that holds a synthetic "
+    "diagnostic), 8 sequences, 20 steps (2 of warm-up), 8 experts, "
     "a padded vocabulary of 512, 2,048 validation tokens or 120 images, 8 documents per task, 16 images and 4 sampling "
     "steps for a denoiser; a width above 128 becomes 128, or the smallest multiple of it that heads and rates of all "
     "arms allow; more layers stay where a connection needs them"
@@ -23,12 +25,12 @@ def smoke(suite: Suite) -> Suite:
         update={
             "seeds": suite.seeds[:2],
             "arms": {
-                name: _arm(arm, _layers(arm.model.layers, suite), _width(arm.model.width, suite))
+                name: _arm(arm, _layers(arm.model.layers, suite), _width(arm.model.width, suite), suite.data)
                 for name, arm in suite.arms.items()
             },
             "evaluation": suite.evaluation.model_copy(
                 update={
-                    "limit": min(suite.evaluation.limit, 8),
+                    "limit": min(suite.evaluation.limit or 8, 8),
                     "images": min(suite.evaluation.images, 16),
                     "samples_per_class": min(suite.evaluation.samples_per_class, 2),
                     "sampling_steps": min(suite.evaluation.sampling_steps, 4),
@@ -38,7 +40,7 @@ def smoke(suite: Suite) -> Suite:
     )
 
 
-def _arm(arm: Arm, layers: int, width: int) -> Arm:
+def _arm(arm: Arm, layers: int, width: int, data: DataSettings) -> Arm:
     steps = min(arm.train.steps, 20)
     train = arm.train.model_copy(
         update={
@@ -57,7 +59,7 @@ def _arm(arm: Arm, layers: int, width: int) -> Arm:
     if arm.model.width > 128:
         model["ffn_width"] = None
     if isinstance(arm.model, DecoderSettings):
-        model["context"] = min(arm.model.context, 128)
+        model["context"] = _context(arm.model.context, data)
         if arm.model.experts is not None:
             model["experts"] = min(arm.model.experts, 8)
             model["experts_per_token"] = min(arm.model.experts_per_token, 8)
@@ -66,6 +68,13 @@ def _arm(arm: Arm, layers: int, width: int) -> Arm:
     return arm.model_copy(
         update={"train": TrainSettings(**train.model_dump()), "model": type(arm.model).model_validate(model)}
     )
+
+
+def _context(context: int, data: DataSettings) -> int:
+    for smaller in range(128, context, 128):
+        if not isinstance(data, SymbolsSettings) or data.problem_in(smaller) is None:
+            return smaller
+    return context
 
 
 def _layers(layers: int, suite: Suite) -> int:

@@ -18,7 +18,9 @@ from harness.data.images import ImageSet, ImageSource, scaled
 from harness.data.load import Data
 from harness.data.settings import ImageSettings
 from harness.data.shards import shard
+from harness.data.synthetic import Symbols
 from harness.evaluation.images import LEVELS, classify, denoise, fixed_noise, level_names
+from harness.evaluation.symbols import answer
 from harness.models.decoder import token_losses
 from harness.models.diffusion import NoiseSchedule
 from harness.models.network import Network
@@ -98,6 +100,36 @@ class LanguageModelling(Objective):
         }
 
 
+class Answering(Objective):
+    """Nats per answer: sequences of symbols, of which some positions are asked."""
+
+    def __init__(self, recipe: Recipe, symbols: Symbols):
+        super().__init__(recipe)
+        assert isinstance(recipe.model, DecoderSettings)
+        self.symbols, self.seed, self.size = symbols, recipe.streams["data"], recipe.train.batch_size
+        self.context = recipe.model.context
+        held = symbols.held_out(max(recipe.train.validation_tokens // self.context, 1), self.context)
+        self.held_out, self.answers = (held.inputs, held.targets), held.answers
+
+    def batch(self, step: int) -> Batch:
+        """Inputs, targets, and (B,) what a sequence's nats are weighed with: sequences may have different numbers of
+        answers, and so weighed the mean over the sequences of a step is the mean over its answers."""
+        made = self.symbols.batch(step, seed=self.seed, batch_size=self.size, context=self.context)
+        return made.inputs, made.targets, np.full(self.size, self.size / made.answers, np.float32)
+
+    def losses(self, model: Network, *batch: Tensor) -> Tensor:
+        inputs, targets, weights = batch
+        return token_losses(model(inputs), targets).sum(dim=1) * weights
+
+    def judge(self, model: Network, device: torch.device, forward: Forward) -> dict[str, float]:
+        nats, right = 0.0, 0
+        for inputs, targets in self._pieces(device):
+            with forward():
+                losses, hits = answer(model, inputs, targets)
+            nats, right = nats + losses.sum(dtype=torch.float64).item(), right + int(hits.sum())
+        return {"validation/loss": nats / self.answers, "validation/accuracy": right / self.answers}
+
+
 class ImageObjective(Objective):
     """What classification and denoising share: the images."""
 
@@ -175,4 +207,6 @@ def make_objective(recipe: Recipe, data: Data) -> Objective:
     """The objective of the recipe's model on these data."""
     if isinstance(data, Corpus):
         return LanguageModelling(recipe, data)
+    if isinstance(data, Symbols):
+        return Answering(recipe, data)
     return Classification(recipe, data) if isinstance(recipe.model, ViTSettings) else Denoising(recipe, data)

@@ -36,7 +36,7 @@ def record() -> Callable[..., Record]:
         return Record(
             run_id=f"run{next(numbers)}",
             cell=f"{arm}{seed}",
-            evaluation=evaluation,
+            evaluations=(evaluation,),
             tags={
                 TAG_STATE: state,
                 "harness.digest.batches": digest or f"batches{seed}",

@@ -54,9 +54,13 @@ class Bigram(nn.Module):
                 self.table.weight[first, second] = 50.0
         self.longest = 0
 
-    def forward(self, tokens_BT: Tensor) -> Tensor:
-        self.longest = max(self.longest, tokens_BT.shape[1])
-        return self.table(tokens_BT)
+    def forward(
+        self, tokens_BT: Tensor, *, positions_BT: Tensor | None = None, wanted_BT: Tensor | None = None, **_: Any
+    ) -> Tensor:
+        T = tokens_BT.shape[1]
+        self.longest = max(self.longest, T if positions_BT is None else int(positions_BT.max()) + 1)
+        logits = self.table(tokens_BT)
+        return logits if wanted_BT is None else logits[wanted_BT]
 
 
 class NeedsHistory(nn.Module):
@@ -66,14 +70,17 @@ class NeedsHistory(nn.Module):
         super().__init__()
         self.needed, self.weight = needed, nn.Parameter(torch.zeros(()))
 
-    def forward(self, tokens_BT: Tensor) -> Tensor:
+    def forward(
+        self, tokens_BT: Tensor, *, positions_BT: Tensor | None = None, wanted_BT: Tensor | None = None, **_: Any
+    ) -> Tensor:
+        positions = torch.arange(tokens_BT.shape[1]).expand_as(tokens_BT) if positions_BT is None else positions_BT
         logits = torch.zeros(*tokens_BT.shape, 257)
-        logits[:, self.needed - 1 :, ord("a")] = 50.0
-        return logits
+        logits[..., ord("a")] = 50.0 * (positions >= self.needed - 1)
+        return logits if wanted_BT is None else logits[wanted_BT]
 
 
 def lm(model: nn.Module, batch_size: int = 64) -> HarnessLM:
-    return HarnessLM(model, ByteTokenizer(), CONTEXT, batch_size)
+    return HarnessLM(model, ByteTokenizer(), CONTEXT, batch_size * CONTEXT)
 
 
 def test_continuations_after_a_context_and_after_none_equal_the_naive_scorer(decoder: Make) -> None:

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from harness.data.documents import Corpus
 from harness.errors import UsageError
+from harness.evaluation.ours import task_rows
 from harness.evaluation.score import score
 from harness.evaluation.settings import EvaluationSettings
-from harness.evaluation.tasks import task_rows
 from harness.models.decoder import Decoder
 
 SETTINGS = EvaluationSettings(limit=6)
@@ -33,8 +33,8 @@ class Restless(nn.Module):
         super().__init__()
         self.settings, self.weight = SimpleNamespace(context=64), nn.Parameter(torch.zeros(()))
 
-    def forward(self, tokens_BT: Tensor) -> Tensor:
-        return torch.rand(*tokens_BT.shape, 257) + random.random() + float(np.random.rand())
+    def forward(self, tokens_BT: Tensor, *, wanted_BT: Tensor, **_: Any) -> Tensor:
+        return torch.rand(int(wanted_BT.sum()), 257) + random.random() + float(np.random.rand())
 
 
 class Memory(nn.Module):
@@ -49,13 +49,23 @@ class Memory(nn.Module):
             for i in range(len(document.data)):
                 self.next[document.data[max(0, i - 3) : i]].add(document.data[i])
 
-    def forward(self, tokens_BT: Tensor) -> Tensor:
+    def forward(
+        self,
+        tokens_BT: Tensor,
+        *,
+        wanted_BT: Tensor,
+        positions_BT: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
         logits = torch.zeros(*tokens_BT.shape, 257)
-        for b, row in enumerate(tokens_BT.tolist()):
-            for t in range(2, len(row)):
-                if 256 not in row[t - 2 : t + 1]:
-                    logits[b, t, list(self.next[bytes(row[t - 2 : t + 1])])] = 9.0 * self.sign
-        return logits
+        for b, t in wanted_BT.nonzero().tolist():
+            seen = torch.arange(t + 1) if mask is None else mask[b, 0, t].nonzero().flatten()
+            if positions_BT is not None:
+                seen = seen[positions_BT[b, seen].argsort()]
+            last = tokens_BT[b, seen][-3:].tolist()
+            if len(last) == 3 and 256 not in last:
+                logits[b, t, list(self.next[bytes(last)])] = 9.0 * self.sign
+        return logits[wanted_BT]
 
 
 @pytest.fixture
@@ -74,17 +84,18 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def test_scores_have_the_promised_keys_and_need_no_network(decoder: Make, corpus: Corpus, attempts: list[Any]) -> None:
-    found = score(decoder(64), corpus, SETTINGS)
+    found = score(decoder(64), corpus, SETTINGS).metrics
     assert attempts == []
     assert found.keys() >= {
-        "eval/corpus_perplexity/word_perplexity", "eval/corpus_perplexity/byte_perplexity",
-        "eval/corpus_perplexity/bits_per_byte", "eval/cloze/acc", "eval/cloze/acc_stderr", "eval/minimal_pairs/acc",
-        "eval/minimal_pairs/acc_stderr",
+        "eval/corpus_perplexity:6/word_perplexity", "eval/corpus_perplexity:6/byte_perplexity",
+        "eval/corpus_perplexity:6/bits_per_byte", "eval/corpus_perplexity:6/nll", "eval/cloze:6/acc",
+        "eval/cloze:6/acc_stderr", "eval/cloze:6/gold_bits_per_byte", "eval/minimal_pairs:6/acc",
+        "eval/minimal_pairs:6/acc_stderr", "eval/minimal_pairs:6/margin",
     }  # fmt: skip
-    assert {found[f"eval/{task}/documents"] for task in SETTINGS.tasks} == {6.0}
+    assert {found[f"eval/{task}:6/documents"] for task in SETTINGS.tasks} == {6.0}
     assert all(type(value) is float and math.isfinite(value) for value in found.values())
     assert not any("," in name for name in found), "MLflow refuses a comma in a name"
-    assert 0 <= found["eval/cloze/acc"] <= 1
+    assert 0 <= found["eval/cloze:6/acc"] <= 1
 
 
 def test_the_random_states_are_left_as_they_were_even_by_a_model_that_draws(corpus: Corpus) -> None:
@@ -120,7 +131,7 @@ def test_a_uniform_model_has_the_vocabulary_as_its_byte_perplexity(decoder: Make
     with torch.no_grad():
         model.embedding.weight.zero_()
     settings = EvaluationSettings(tasks=("corpus_perplexity",), limit=10_000)
-    found = score(model, corpus, settings)
+    found = score(model, corpus, settings).metrics
     passages = [row["passage"] for row in task_rows("corpus_perplexity", corpus, 10_000)]
     assert any(not passage.isascii() for passage in passages), "characters of several bytes are among them"
     assert found["eval/corpus_perplexity/byte_perplexity"] == pytest.approx(257, rel=1e-5)
@@ -133,18 +144,18 @@ def test_a_uniform_model_has_the_vocabulary_as_its_byte_perplexity(decoder: Make
 
 def test_a_model_that_knows_the_text_answers_everything_and_one_that_denies_it_nothing(corpus: Corpus) -> None:
     settings = EvaluationSettings(tasks=("cloze", "minimal_pairs"), limit=10)
-    knows = score(Memory(corpus), corpus, settings)  # type: ignore[arg-type]
-    denies = score(Memory(corpus, lies=True), corpus, settings)  # type: ignore[arg-type]
+    knows = score(Memory(corpus), corpus, settings).metrics  # type: ignore[arg-type]
+    denies = score(Memory(corpus, lies=True), corpus, settings).metrics  # type: ignore[arg-type]
     for task in settings.tasks:
-        assert knows[f"eval/{task}/acc"] == 1.0
-        assert denies[f"eval/{task}/acc"] == 0.0
-        assert knows[f"eval/{task}/acc_stderr"] == 0.0
+        assert knows[f"eval/{task}:10/acc"] == 1.0
+        assert denies[f"eval/{task}:10/acc"] == 0.0
+        assert knows[f"eval/{task}:10/acc_stderr"] == 0.0
 
 
 def test_only_the_tasks_asked_for_are_scored(decoder: Make, corpus: Corpus) -> None:
     found = score(decoder(64), corpus, EvaluationSettings(tasks=("cloze",), limit=2))
-    assert {name.split("/")[1] for name in found} == {"cloze"}
-    assert found["eval/cloze/documents"] == 2
+    assert {name.split("/")[1] for name in found.metrics} == {"cloze:2"}
+    assert found.metrics["eval/cloze:2/documents"] == 2
 
 
 def test_a_text_too_small_for_a_task_is_refused_before_anything_is_scored(decoder: Make, corpus: Corpus) -> None:

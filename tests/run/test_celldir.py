@@ -92,7 +92,7 @@ def test_the_state_follows_from_the_files_and_the_lease(tmp_path: Path) -> None:
     cell.update_status(state="failed")
     assert cell.state("e1") == "failed"
     write_json(tmp_path / "result.json", {"metrics": {}})
-    write_json(tmp_path / "scores-e1.json", {"metrics": {}})
+    write_json(tmp_path / "scores-e1.json", {"metrics": {}, "stamps": {}, "time": 1.0})
     assert cell.state("e1") == "done"
     assert cell.state("e2") != "done", "trained, but not scored like this"
     cell.update_status(state="failed", failure={"class": "error", "evaluation": "e2"})

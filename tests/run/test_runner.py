@@ -61,7 +61,7 @@ def test_a_suite_runs_once_and_then_only_answers(
             "saved_bytes_ratio", "params", "scores"}  # fmt: skip
     for arm in document["arms"]:
         assert keys <= set(arm)
-        assert {"cloze/acc", "minimal_pairs/acc", "corpus_perplexity/byte_perplexity"} <= set(arm["scores"])
+        assert {"cloze:4/acc", "minimal_pairs:4/acc", "corpus_perplexity:4/byte_perplexity"} <= set(arm["scores"])
     cells = cell_dirs(tmp_path)
     losses = [cells[f"dhc-n2-s{s}"].result()["metrics"]["validation/loss"] for s in (1, 2)]  # type: ignore[index]
     assert document["arms"][1]["loss"] == pytest.approx(sum(losses) / 2, rel=1e-12)
@@ -107,13 +107,13 @@ def test_another_evaluation_scores_again_without_training(
     assert times(tmp_path) == before
     assert (
         compare(suite, capsys, "seeds=[1]", "evaluation.limit=6", "evaluation.tasks=[cloze]")["arms"][0]["scores"][
-            "cloze/documents"
+            "cloze:6/documents"
         ]
         == 6
     )
     first = compare(suite, capsys, "seeds=[1]")["arms"][0]["scores"]
-    assert first["cloze/documents"] == 4
-    assert "minimal_pairs/acc" in first
+    assert first["cloze:4/documents"] == 4
+    assert "minimal_pairs:4/acc" in first
 
 
 def test_a_failed_cell_is_recorded_with_class_step_and_log_while_the_others_go_on(
@@ -227,8 +227,8 @@ def test_texts_without_words_or_like_python_literals_are_scored(
     options = ["seeds=[1]", "train.lr=1e-6", "evaluation.tasks=[corpus_perplexity,cloze]"]
     assert main(["run", str(suite), "-k", "residual", *options]) == 0
     scores = compare(suite, capsys, "-k", "residual", *options)["arms"][0]["scores"]
-    assert scores["corpus_perplexity/byte_perplexity"] > 1
-    assert 0 <= scores["cloze/acc"] <= 1
+    assert scores["corpus_perplexity:4/byte_perplexity"] > 1
+    assert 0 <= scores["cloze:4/acc"] <= 1
 
 
 def test_tasks_that_the_text_cannot_fill_are_refused_before_anything_is_trained(
@@ -259,7 +259,7 @@ def test_the_answer_of_a_selection_does_not_replace_the_suites(tiny_suite: Write
     suite, folder = tiny_suite(), results(tmp_path) / "suites" / "tiny"
     assert main(["run", str(suite), "evaluation.tasks=[]"]) == 0
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert set(before) == {"table.md", "table.csv", "table.json", "loss.png", "answer.json"}
+    assert set(before) == {"table.md", "table.csv", "table.json", "loss.png", "answer.json", "cells.json"}
     assert main(["run", str(suite), "evaluation.tasks=[]", "-k", "seed=1"]) == 0
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
     assert main(["run", str(suite), "evaluation.tasks=[]", "train.steps=13"]) == 0

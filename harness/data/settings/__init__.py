@@ -9,6 +9,13 @@ from pydantic_core import PydanticCustomError
 
 from harness.data.settings.base import DataSettings, Kind
 from harness.data.settings.images import Cifar10Settings, DigitsSettings, ImageFolderSettings, ImageSettings
+from harness.data.settings.synthetic import (
+    BracketsSettings,
+    CopySettings,
+    InductionSettings,
+    MQARSettings,
+    SymbolsSettings,
+)
 from harness.data.settings.text import HubSettings, PythonSettings, StdlibSettings, TextFilesSettings, TextSettings
 from harness.data.settings.tokenizers import (
     TOKENIZERS,
@@ -27,6 +34,10 @@ CORPORA: dict[str, type[DataSettings]] = {
     "digits": DigitsSettings,
     "cifar10": Cifar10Settings,
     "image_folder": ImageFolderSettings,
+    "mqar": MQARSettings,
+    "induction": InductionSettings,
+    "copy": CopySettings,
+    "brackets": BracketsSettings,
 }
 
 
@@ -62,17 +73,22 @@ __all__ = [
     "AnyData",
     "AnyTokenizer",
     "BPESettings",
+    "BracketsSettings",
     "BytesSettings",
     "Cifar10Settings",
+    "CopySettings",
     "DataSettings",
     "DigitsSettings",
     "FileSettings",
     "HubSettings",
     "ImageFolderSettings",
     "ImageSettings",
+    "InductionSettings",
     "Kind",
+    "MQARSettings",
     "PythonSettings",
     "StdlibSettings",
+    "SymbolsSettings",
     "TextFilesSettings",
     "TextSettings",
     "TokenizerSettings",

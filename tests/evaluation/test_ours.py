@@ -10,8 +10,8 @@ import pytest
 
 from harness.data.documents import Corpus, Document
 from harness.errors import UsageError
+from harness.evaluation.ours import CHOICES, FOLDER, TASKS, task_config, task_rows
 from harness.evaluation.settings import EvaluationSettings
-from harness.evaluation.tasks import CHOICES, FOLDER, TASKS, task_config, task_rows
 
 NAMES = list(TASKS)
 

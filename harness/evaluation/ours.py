@@ -14,6 +14,7 @@ import yaml
 
 from harness.data.documents import Corpus, texts
 from harness.errors import UsageError
+from harness.evaluation.settings import EvaluationSettings
 
 FOLDER = Path(__file__).with_name("tasks")
 
@@ -99,6 +100,13 @@ def task_rows(name: str, corpus: Corpus, limit: int) -> list[Row]:
     if not rows:
         raise UsageError(f"evaluation.tasks: the held-out text has no document for the task '{name}': {NEEDS[name]}")
     return rows
+
+
+def check_ours(settings: EvaluationSettings, corpus: Corpus) -> None:
+    """Raises UsageError for a task of ours that is asked for and that the text yields no document for."""
+    for name in settings.tasks:
+        if name in TASKS:
+            task_rows(name, corpus, 1)
 
 
 def _passages(text: str) -> Iterator[str]:

@@ -1,0 +1,54 @@
+"""Scores of single cells and arms as a table: a line for every task and arm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from harness.compare.statistics import mean_interval
+from harness.compare.table import MISSING
+
+SHOWN = (
+    "acc", "acc_norm", "exact_match", "gold_bits_per_byte", "margin", "perplexity", "byte_perplexity", "bits_per_byte",
+    "loss", "mse",
+)  # fmt: skip
+
+Scores = Mapping[str, float]
+
+
+def scores_table(arms: Mapping[str, Sequence[Scores]]) -> str:
+    """Markdown of `label/metric` scores of every arm, one mapping a seed. With one seed ± is the standard error over
+    documents, where there is one; with several half the 95% t interval over seeds."""
+    labels = dict.fromkeys(name.rsplit("/", 1)[0] for seeds in arms.values() for scores in seeds for name in scores)
+    metrics = [
+        metric
+        for metric in SHOWN
+        if any(f"{label}/{metric}" in scores for label in labels for seeds in arms.values() for scores in seeds)
+    ]
+    several = any(len(seeds) > 1 for seeds in arms.values())
+    lines = [["task", "arm", *(["seeds"] if several else []), "documents", *metrics]]
+    for label in labels:
+        for arm, seeds in arms.items():
+            having = [scores for scores in seeds if f"{label}/documents" in scores]
+            if having:
+                count = f"{having[0][f'{label}/documents']:,.0f}"
+                numbers = [_number(having, f"{label}/{metric}") for metric in metrics]
+                lines.append([label, arm, *([str(len(having))] if several else []), count, *numbers])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
+    text = [f"| {' | '.join(line)} |" for line in padded]
+    text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    about = "half the 95% t interval over seeds" if several else "the standard error over documents"
+    note = f"±: {about}. task:N: its first N documents. gold_bits_per_byte, margin (nats): of the right answer."
+    return "\n".join([*text, "", note])
+
+
+def _number(seeds: Sequence[Scores], name: str) -> str:
+    values = [scores[name] for scores in seeds if name in scores]
+    if not values:
+        return MISSING
+    estimate = mean_interval(values)
+    if len(values) == 1:
+        error = seeds[0].get(f"{name}_stderr")
+        return f"{values[0]:.4f}" + (f" ± {error:.4f}" if error is not None else "")
+    low, high = estimate.interval or (estimate.mean, estimate.mean)
+    return f"{estimate.mean:.4f} ± {(high - low) / 2:.4f}"

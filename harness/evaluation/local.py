@@ -1,0 +1,140 @@
+"""Documents of lm-eval's tasks in a local folder, one folder a task, found by the task's name alone.
+
+`<folder>/<task>/<split>.jsonl`, or, of a group with a folder, `<folder>/<group>/<task without the group's name>.jsonl`
+and `<folder>/<group>/<...>/<split>.jsonl`; or as the dataset is called on the hub,
+`<folder>/<dataset>/<config>/<split>.jsonl`. Instead of .jsonl also .jsonl.gz, .json (a list), .parquet, and parts as on
+the hub, `<split>-00000-of-00002.parquet`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.data.files import Row, rows_of
+from harness.errors import UsageError
+from harness.evaluation.stock import Leaf
+
+ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".parquet")
+VARIABLE = "HARNESS_EVAL_DATA"
+KEY = "evaluation.data"
+
+
+@dataclass(frozen=True)
+class LocalData:
+    """Files of a task. A file without splits stands for the split that is scored, under the name None."""
+
+    place: Path
+    splits: dict[str | None, tuple[Path, ...]]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of splits and contents."""
+        digest = hashlib.sha256()
+        for split, paths in sorted(self.splits.items(), key=lambda item: item[0] or ""):
+            for path in paths:
+                digest.update(f"\0{split}\0{hashlib.sha256(_bytes(path)).hexdigest()}".encode())
+        return digest.hexdigest()
+
+    def files(self, split: str) -> tuple[Path, ...] | None:
+        return self.splits.get(split) or self.splits.get(None)
+
+    def rows(self, split: str) -> list[Row]:
+        """Raises UsageError for a file that cannot be read, by line."""
+        found: list[Row] = []
+        for path in self.files(split) or ():
+            rows = rows_of(path, KEY)
+            assert rows is not None  # an ending that is one of ENDINGS
+            found += [row for _, row in rows]
+        if not found:
+            raise UsageError(f"{KEY}: {self.place}: the split '{split}' is empty")
+        return found
+
+
+def eval_folder(named: str | None, relative_to: Path | None) -> Path | None:
+    """The folder of local documents: the one that is named, else HARNESS_EVAL_DATA's, else none. Raises UsageError for
+    one that is not there."""
+    if named is not None:
+        places = [relative_to / named] if relative_to is not None else []
+        for place in [*places, Path(named)]:
+            if place.is_dir():
+                return place.resolve()
+        raise UsageError(f"{KEY}: no such folder: {named}")
+    if not (variable := os.environ.get(VARIABLE)):
+        return None
+    if not Path(variable).is_dir():
+        raise UsageError(f"{KEY}: {VARIABLE} names no folder: {variable}")
+    return Path(variable).resolve()
+
+
+def scored_split(config: dict[str, Any]) -> str | None:
+    """The split that lm-eval scores: the test split, or the validation split where there is none. None for a task
+    written in Python, which only says it once it is made."""
+    return config.get("test_split") or config.get("validation_split")
+
+
+def locate(folder: Path, leaf: Leaf) -> LocalData | None:
+    """The task's files, or None where nothing in the folder is called like it. Raises UsageError where the split that
+    is scored is missing."""
+    for place, name in _places(folder, leaf):
+        inside = place / name
+        splits = _splits(inside) if inside.is_dir() else {}
+        if splits:
+            scored = scored_split(leaf.config)
+            if scored is not None and scored not in splits:
+                there = ", ".join(sorted(str(split) for split in splits))
+                raise UsageError(
+                    f"{KEY}: '{leaf.name}' is scored on its split '{scored}': no {scored}.jsonl, .json or .parquet in "
+                    f"{inside}, which has {there}"
+                )
+            return LocalData(inside, splits)
+        for ending in ENDINGS:
+            if (path := place / f"{name}{ending}").is_file():
+                return LocalData(path, {None: (path,)})
+    return None
+
+
+def looked_for(folder: Path, leaf: Leaf) -> str:
+    """What a person may have meant to put there."""
+    return f"{folder / leaf.name}/{scored_split(leaf.config) or 'test'}.jsonl"
+
+
+def _places(folder: Path, leaf: Leaf) -> Iterator[tuple[Path, str]]:
+    """(folder, name in it), the most particular first."""
+    yield folder, leaf.name
+    groups = [entry.name for entry in folder.iterdir() if entry.is_dir()]
+    stems = [leaf.name]
+    if isinstance(leaf.config.get("dataset_name"), str):
+        stems.append(leaf.config["dataset_name"])
+    for group in sorted(groups, key=len, reverse=True):
+        if leaf.name.startswith(f"{group}_"):
+            yield from ((folder / group, stem) for stem in (leaf.name[len(group) + 1 :], *stems))
+        elif group in leaf.parents:
+            yield from ((folder / group, stem) for stem in stems)
+    dataset = str(leaf.config.get("dataset_path") or "").rsplit("/", 1)[-1]
+    if dataset in groups:
+        for stem in stems[1:] or [""]:
+            yield folder / dataset, stem
+
+
+def _splits(place: Path) -> dict[str | None, tuple[Path, ...]]:
+    found: dict[str | None, list[Path]] = {}
+    for path in sorted(place.iterdir()):
+        name = path.name.lower()
+        ending = next((ending for ending in ENDINGS if name.endswith(ending)), None)
+        if ending is not None and path.is_file():
+            split = re.sub(r"-\d{5}-of-\d{5}$", "", path.name[: -len(ending)])
+            found.setdefault(split, []).append(path)
+    return {split: tuple(paths) for split, paths in found.items()}
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{KEY}: cannot read {path}: {error.strerror}") from error
