@@ -1,0 +1,118 @@
+"""lm-eval's own command line, which then knows a model `harness`: one of our trained cells.
+
+    harness-lm-eval --model harness --model_args cell=results/cells/<folder> --tasks piqa,arc_easy
+
+lm-eval has no way of its own to find a model in another package, so this registers ours and hands over. With
+HARNESS_EVAL_DATA the tasks that are named take their documents from there, and ask what `harness evaluate` asks.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.evaluation.asked import Asked, resolve
+from harness.evaluation.local import VARIABLE
+from harness.evaluation.settings import OURS, EvaluationSettings
+
+MODEL = "harness"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run lm-eval with `arguments`; returns the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        register()
+        with tempfile.TemporaryDirectory(prefix="harness-tasks-") as folder:
+            names = list(_tasks_of(words))
+            if os.environ.get(VARIABLE) and "--include_path" not in words and local_tasks(names, Path(folder)):
+                words += ["--include_path", folder]
+            _run(words)
+    except HarnessError as error:
+        print(f"harness-lm-eval: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _run(words: list[str]) -> None:
+    from lm_eval.__main__ import cli_evaluate
+
+    before, sys.argv = sys.argv, ["lm_eval", *words]
+    try:
+        cli_evaluate()
+    finally:
+        sys.argv = before
+
+
+def register() -> None:
+    """Make `--model harness` known to lm-eval."""
+    import torch
+    from lm_eval.api.registry import model_registry, register_model
+
+    from harness.evaluation.lm import HarnessLM
+    from harness.run.finished import load_text_cell
+
+    class HarnessCell(HarnessLM):
+        """`cell` is the folder of a trained cell. Batches are made by tokens (`batch_tokens`), not by lm-eval's
+        `batch_size`, whose default is one; neither changes a number."""
+
+        def __init__(self, cell: str, device: str | None = None, batch_tokens: Any = None, **_: Any):
+            if device and device.startswith("cuda") and not torch.cuda.is_available():
+                device = "cpu"  # as lm-eval's own models: its default is cuda
+            model, tokenizer, context = load_text_cell(Path(cell), torch.device(device) if device else None)
+            super().__init__(model, tokenizer, context, int(batch_tokens) if batch_tokens else None)
+
+    if MODEL not in model_registry:
+        register_model(MODEL)(HarnessCell)
+
+
+def _tasks_of(words: Sequence[str]) -> Iterator[str]:
+    """The names that follow --tasks, as lm-eval takes them apart."""
+    for index, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        if option in ("--tasks", "-t"):
+            rest = itertools.takewhile(lambda following: not following.startswith("-"), words[index + 1 :])
+            for group in [value] if equals else rest:
+                yield from (name for name in group.split(",") if name)
+
+
+def local_tasks(names: Sequence[str], folder: Path) -> bool:
+    """Write into `folder` a file for every task that has local documents: lm-eval's own, but for where its documents
+    are. Whether there is any. Raises UsageError as `resolve` does."""
+    stock = tuple(dict.fromkeys(name for name in names if name not in OURS and not name.endswith(".yaml")))
+    written = [_write(asked, folder) for asked in resolve(EvaluationSettings(tasks=stock))]
+    return any(written)
+
+
+def _write(asked: Asked, folder: Path) -> bool:
+    found = False
+    for leaf, data in asked.sources():
+        if data is None:
+            continue
+        scored = leaf.config.get("test_split") or leaf.config.get("validation_split")
+        files = {str(split or scored): [str(path) for path in paths] for split, paths in data.splits.items()}
+        endings = {path.rsplit(".", 1)[-1] for paths in files.values() for path in paths}
+        config = {
+            "include": str(leaf.path),
+            "task": leaf.name,
+            "dataset_path": "parquet" if endings == {"parquet"} else "json",
+            "dataset_name": None,
+            "dataset_kwargs": {"data_files": files},
+        }
+        splits = ("training_split", "validation_split", "test_split", "fewshot_split")
+        config.update({key: None for key in splits if leaf.config.get(key) not in files})
+        # JSON is YAML.
+        (folder / f"{leaf.name}.yaml").write_text(json.dumps(config), encoding="utf-8")
+        found = True
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
