@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-ROOT = Path(__file__).parents[1]
+from tiny_support import ROOT, TINY
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -24,21 +23,6 @@ def _own_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_RESULTS", str(tmp_path / "results"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(ROOT)
-
-
-TINY = """\
-name: tiny
-baseline: residual
-seeds: [1, 2]
-arms:
-  residual: {connection: residual}
-  dhc-n2: {connection: {type: hyper, rate: 2}}
-model: {layers: 2, width: 16, heads: 2, context: 64}
-data: {corpus: text, files: [corpus.txt]}
-train: {steps: 12, batch_size: 2, lr: 1e-3, warmup_steps: 2, validate_every: 6, validation_tokens: 256,
-        log_every: 3, checkpoint_every: 4}
-evaluation: {limit: 4}
-"""
 
 
 @pytest.fixture

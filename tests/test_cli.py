@@ -38,7 +38,7 @@ def test_help_and_plan_import_neither_torch_nor_mlflow() -> None:
 
 def test_the_options_are_these_and_a_new_one_is_a_decision() -> None:
     found = {}
-    for verb in ("plan", "run", "status", "compare", "list", "doctor"):
+    for verb in ("plan", "run", "status", "evaluate", "compare", "list", "doctor"):
         text = harness(verb, "--help").stdout
         found[verb] = sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - {"--help", "--results"})
     assert found == {
@@ -55,6 +55,7 @@ def test_the_options_are_these_and_a_new_one_is_a_decision() -> None:
         ],
         "run": ["--budget-hours", "--budget-memory", "--fail-fast", "--force", "--jobs", "--retry-failed", "--smoke"],
         "status": ["--json", "--smoke"],
+        "evaluate": ["--data", "--jobs", "--json", "--limit", "--shots", "--smoke", "--suite", "--tasks", "--tier"],
         "compare": ["--baseline", "--format", "--json", "--plot", "--smoke"],
         "list": ["--json"],
         "doctor": ["--json"],
@@ -71,6 +72,11 @@ def test_the_options_are_these_and_a_new_one_is_a_decision() -> None:
         (["plan", "suites/quickstart.yaml", "arms.dfc-m2.connection.rate=3"], "does not divide the width 64"),
         (["plan", "suites/quickstart.yaml", "arms.dfc-m2.connection.type=frak"], "did you mean 'frac'?"),
         (["plan", "suites/quickstart.yaml", "data.corpus=text"], "data.files"),
+        (["plan", "suites/quickstart.yaml", "evaluation.tasks=[clooze]"], "evaluation.tasks: no task is called 'clooze'"),
+        (["plan", "suites/quickstart.yaml", "evaluation.tasks=[piqqa]"], "did you mean 'piqa'?"),
+        (["plan", "suites/quickstart.yaml", "evaluation.data=nowhere"], "evaluation.data: no such folder: nowhere"),
+        (["plan", "suites/quickstart.yaml", "data.tokenizer=bpee"], "data.tokenizer.type: unknown tokenizer 'bpee'"),
+        (["plan", "suites/quickstart.yaml", "data.corpus=stdlibb"], "data.corpus: unknown corpus 'stdlibb'"),
         (["plan", "suites/quickstart.yaml", "data.corpus=text", "data.files=[none.txt]"], "no such file: none.txt"),
         (["run", "suites/quickstart.yaml", "-k", "nothing"], "no cell of 'quickstart' matches"),
         (["run", "suites/quickstart.yaml", "-k", "( residual"], "unexpected or missing"),

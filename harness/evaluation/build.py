@@ -100,7 +100,7 @@ def build(asked: Asked, settings: EvaluationSettings, corpus: Corpus | None, fol
     groups = {group.name: Group.from_config(_group_config(group.name, group.config)) for group in stock.groups}
     for group in stock.groups:
         for member in group.members:
-            groups[group.name].add(groups.get(member) or tasks[member])
+            groups[group.name].add(groups[member] if member in groups else tasks[member])
     cut = limit is not None and any(len(task.eval_docs) > limit for task in tasks.values())
     label = asked.name + (f":{settings.num_fewshot}shot" if unusual else "") + (f":{limit}" if cut else "")
     return Questions(asked.name, label, tasks, groups, limit, shots)

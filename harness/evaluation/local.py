@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,15 +46,20 @@ class LocalData:
         return self.splits.get(split) or self.splits.get(None)
 
     def rows(self, split: str) -> list[Row]:
-        """Raises UsageError for a file that cannot be read, by line."""
-        found: list[Row] = []
+        """Raises UsageError for a file that cannot be read, by line, and for a row without a field that most have: a
+        template would quietly write None."""
+        found: list[tuple[str, Row]] = []
         for path in self.files(split) or ():
             rows = rows_of(path, KEY)
             assert rows is not None  # an ending that is one of ENDINGS
-            found += [row for _, row in rows]
+            found += [(f"{path}:{number}", row) for number, row in rows]
         if not found:
             raise UsageError(f"{KEY}: {self.place}: the split '{split}' is empty")
-        return found
+        having = Counter(key for _, row in found for key in row)
+        for field in [key for key, count in having.items() if len(found) / 2 < count < len(found)]:
+            place = next(place for place, row in found if field not in row)
+            raise UsageError(f"{KEY}: {place}: no field '{field}', which most rows have (null, where there is none)")
+        return [row for _, row in found]
 
 
 def eval_folder(named: str | None, relative_to: Path | None) -> Path | None:

@@ -17,6 +17,7 @@ from harness.suite.cells import Cell
 PRELOAD = ["harness.training.fit", "harness.evaluation.score", "harness.evaluation.lm", "lm_eval.evaluator", "datasets"]
 """Seven to ten seconds of imports, paid once instead of once a cell. None of them starts a thread or touches CUDA."""
 
+# No bars first, then no network.
 QUIET = ("TQDM_DISABLE", "HF_DATASETS_DISABLE_PROGRESS_BARS", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
 
 

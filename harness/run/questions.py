@@ -32,9 +32,9 @@ def check_questions(cells: Iterable[Cell]) -> None:
 
 
 def _build(stock: list[Asked], settings: EvaluationSettings) -> None:
-    if all(data is not None for asked in stock for _, data in asked.sources()):
-        for name in QUIET:  # before the libraries are imported: they look for a network
-            os.environ.setdefault(name, "1")
+    local = all(data is not None for asked in stock for _, data in asked.sources())
+    for name in QUIET if local else QUIET[:2]:  # before the libraries are imported: they look for a network
+        os.environ.setdefault(name, "1")
     from harness.evaluation.build import build, check, templates_compiled_once
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)

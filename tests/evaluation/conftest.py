@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from evaluation_support import MAKERS, write_blimp, write_mmlu, write_task
 
 from harness.connections.settings import HyperSettings
 from harness.data.documents import Corpus, Document
@@ -27,6 +28,18 @@ def corpus() -> Corpus:
     parts = ["".join(lines[start : start + 20]) for start in range(0, len(lines), 20)]
     documents = [Document(f"{number:02d}", part.encode()) for number, part in enumerate(parts) if part.strip()]
     return Corpus("licence", tuple(documents[::2]), (*documents[1::2], Document("greek", GREEK.encode())))
+
+
+@pytest.fixture(scope="session")
+def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with every stock task that the field uses."""
+    folder = tmp_path_factory.mktemp("evals")
+    for name in MAKERS:
+        write_task(folder, name)
+    write_mmlu(folder)
+    for paradigm in ("adjunct_island", "complex_NP_island"):
+        write_blimp(folder, paradigm)
+    return folder
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Cells of images and of experts, all the way: trained, scored, drawn, recorded, compared."""
+"""Cells of images, of experts and of synthetic diagnostics, all the way: trained, scored, drawn, recorded, compared."""
 
 from __future__ import annotations
 
@@ -118,6 +118,50 @@ def test_a_suite_of_experts_records_their_loads(
     assert sorted(arm["expert_load"] for arm in arms) == pytest.approx(
         sorted(4 * max(max(layer) for layer in cell) for cell in loads)
     )
+
+
+SYMBOLS = """\
+name: asked
+baseline: residual
+seeds: [1, 2]
+data: {corpus: mqar, pairs: [1, 3]}
+model: {layers: 2, width: 16, heads: 2, context: 16}
+train: {steps: 6, batch_size: 4, micro_batch_size: 3, lr: 1e-3, warmup_steps: 1, validate_every: 3, log_every: 3,
+        validation_tokens: 320}
+evaluation: {limit: 6}
+arms:
+  residual: {connection: residual}
+  dhc: {connection: {type: hyper, rate: 2}}
+"""
+
+
+def test_a_suite_of_a_diagnostic_records_what_is_answered_in_all_and_in_slices(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, results = tmp_path / "asked.yaml", tmp_path / "results"
+    path.write_text(SYMBOLS)
+    assert main(["run", str(path), "--jobs", "2"]) == 0
+    capsys.readouterr()
+    assert main(["compare", str(path), "--json"]) == 0
+    arms = {arm["arm"]: arm for arm in json.loads(capsys.readouterr().out)["arms"]}
+    assert arms["dhc"]["pairs"] == 2, "the same batches and held-out sequences"
+    runs = recorded(results, "asked")
+    assert len(runs) == 4
+    for metrics, _ in runs.values():
+        assert metrics["eval/mqar/documents"] == 60
+        assert {"eval/mqar/acc_stderr", "eval/mqar/acc_pairs_1", "eval/mqar/acc_pairs_3"} <= set(metrics)
+        assert 0 <= metrics["eval/mqar/acc"] <= 1
+        assert 0 <= metrics["validation/accuracy"] <= 1
+        assert metrics["train/tokens"] == 6 * 4 * 16, "all that are read, not only what is asked"
+    scored = [runs[f"dhc-s{seed}"][0]["eval/mqar/acc"] for seed in (1, 2)]
+    assert arms["dhc"]["scores"]["mqar/acc"] == pytest.approx(sum(scored) / 2)
+    cells = {file: file.stat().st_mtime_ns for file in (results / "cells").glob("*/weights.pt")}
+    assert main(["run", str(path), "evaluation.limit=7"]) == 0
+    assert {file: file.stat().st_mtime_ns for file in (results / "cells").glob("*/weights.pt")} == cells
+    assert main(["plan", str(path), "--device", "here"]) == 0, "a step is measured on sequences too"
+    for name in ("induction", "brackets"):
+        short = [f"data={{corpus: {name}}}", "model.context=24", "seeds=[1]"]
+        assert main(["run", str(path), "--smoke", "--jobs", "2", *short]) == 0
 
 
 def test_a_budget_holds_for_what_is_forced_and_not_for_what_is_left_alone(tiny_suite: Write, tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_a_misspelt_required_key_is_named_with_its_nearest(refusal: Callable[...
         (RESIDUAL, RESIDUAL + "    model: {heads: 5}\n", ":8: arms.residual.model.heads: 5 heads do not divide"),
         ("corpus: stdlib", "corpus: text", ":15: data.files: the corpus 'text' needs files"),
         ("limit: 8", "limit: 0", ":18: evaluation.limit: input should be greater than or equal to 1, got 0"),
-        ("limit: 8", "tasks: [clooze]", ":18: evaluation.tasks.0: 'clooze' is none of 'corpus_perplexity'"),
+        ("limit: 8", "tier: quick", ":18: evaluation.tier: 'quick' is none of 'fast' or 'full'"),
         ("  dhc:", "  d h c:", ":8: arms.d h c: 'd h c' is no arm name"),
         ("rate: 4", "rate: 4\n      A_r: forzen", ":12: arms.dhc.connection.A_r: 'forzen' is none of 'dynamic', 'static' or"),
         ("hyper\n      rate: 4", "ghc\n      fractions: 4\n      slots: 2", ":12: arms.dhc.connection.slots: "),

@@ -1,0 +1,325 @@
+"""Trained cells are asked again: nothing is trained, results join the record, and unlike ones never meet."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from evaluation_support import MAKERS, write_blimp, write_rows, write_task
+from tiny_support import ROOT, TINY
+
+from harness.cli import main
+from harness.evaluation import samples
+from harness.run.celldir import CellDir
+
+Write = Callable[..., Path]
+BYTES = "files: [corpus.txt]", "files: [corpus.txt], tokenizer: {type: bpe, vocabulary: 300}"
+
+
+@pytest.fixture
+def documents(tmp_path: Path) -> Path:
+    folder = tmp_path / "evals"
+    for name in ("piqa", "arc_easy", "wikitext"):
+        write_task(folder, name)
+    write_blimp(folder, "adjunct_island")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two arms, with tokens that are not bytes, asked one task of ours; trained once for all tests."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "corpus.txt").write_bytes(
+        b"".join(path.read_bytes() for path in sorted((ROOT / "harness").rglob("*.py")))
+    )
+    (folder / "tiny.yaml").write_text(TINY.replace(*BYTES))
+    ours = ["seeds=[1]", "evaluation.tasks=[cloze]", "--results", str(folder / "results"), "--jobs", "2"]
+    assert main(["run", str(folder / "tiny.yaml"), *ours]) == 0
+    return folder
+
+
+@pytest.fixture
+def suite(trained: Path, tmp_path: Path) -> Path:
+    """The suite file beside a copy of its corpus and results."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    cells = tmp_path / "results" / "suites" / "tiny" / "cells.json"
+    cells.write_text(cells.read_text().replace(str(trained), str(tmp_path)))
+    return tmp_path / "tiny.yaml"
+
+
+def folders(tmp_path: Path) -> dict[str, Path]:
+    return {path.name.split("-s1-")[0]: path for path in (tmp_path / "results" / "cells").iterdir()}
+
+
+def evaluate(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    capsys.readouterr()
+    assert main(["evaluate", *arguments, "--json"]) == 0
+    return {cell["cell"]: cell for cell in json.loads(capsys.readouterr().out)["cells"]}
+
+
+def compared(capsys: pytest.CaptureFixture[str], path: Path, *options: str) -> dict[str, Any]:
+    capsys.readouterr()
+    assert main(["compare", str(path), "seeds=[1]", "evaluation.tasks=[cloze]", "--format", "json", *options]) == 0
+    return {arm["arm"]: arm for arm in json.loads(capsys.readouterr().out)["arms"]}
+
+
+def test_a_trained_cell_is_asked_other_tasks_without_training_and_the_answers_join_its_record(
+    suite: Path, documents: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "results").glob("cells/*/weights.pt")}
+    runs = {arm: row["runs"] for arm, row in compared(capsys, suite).items()}
+    found = evaluate(
+        capsys,
+        "residual",
+        "dhc-n2-s1",
+        "--tasks",
+        "piqa,arc_easy",
+        "wikitext",
+        "--data",
+        str(documents),
+        "--tier",
+        "full",
+    )
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert found.keys() == {"residual-s1", "dhc-n2-s1"}
+    table = compared(capsys, suite)
+    assert {arm: row["runs"] for arm, row in table.items()} == runs, "the same run in the record, not another"
+    for name, cell in found.items():
+        assert cell["asked"]["piqa"]["documents"] == 7
+        scores = table[name.removesuffix("-s1")]["scores"]
+        assert {key: value for key, value in scores.items() if not key.startswith("cloze:4/")} == cell["scores"]
+        assert "cloze:4/acc" in scores
+    assert main(["compare", str(suite), "seeds=[1]", "evaluation.tasks=[cloze]"]) == 0
+    heads = capsys.readouterr().out.splitlines()[0]
+    assert [head in heads for head in ("cloze:4 acc", "piqa acc", "arc_easy acc", "wikitext byte_perplexity")] == [
+        True
+    ] * 4
+
+
+def test_every_answer_is_kept_beside_the_cell_and_in_the_record(
+    suite: Path, documents: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from mlflow.artifacts import download_artifacts
+
+    found = evaluate(capsys, "dhc-n2", "--tasks", "piqa", "--data", str(documents), "--tier", "full")["dhc-n2-s1"]
+    head, kept = samples.read(Path(found["samples"]) / "piqa.jsonl.gz")
+    assert head == {"format": 1, "label": "piqa", **found["asked"]["piqa"]}
+    assert len(kept) == 7
+    correct = sum(sample.metrics["acc"] for sample in kept.values())
+    assert found["scores"]["piqa/acc"] == pytest.approx(correct / 7)
+    run = compared(capsys, suite)["dhc-n2"]["runs"]["1"]
+    uri = f"sqlite:///{tmp_path / 'results' / 'mlflow.db'}"
+    path = download_artifacts(
+        run_id=run,
+        artifact_path=f"samples-{found['evaluation']}/piqa.jsonl.gz",
+        tracking_uri=uri,
+        dst_path=str(tmp_path),
+    )
+    assert samples.read(Path(path)) == (head, kept)
+
+
+def test_asked_the_same_again_nothing_is_done_and_the_answer_is_the_same(
+    suite: Path, documents: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("residual", "--tasks", "piqa", "--data", str(documents))
+    first = evaluate(capsys, *options)
+    from harness.run import runner
+
+    monkeypatch.setattr(runner, "LocalExecutor", None)  # nothing may be started
+    assert evaluate(capsys, *options) == first
+    monkeypatch.setenv("HARNESS_EVAL_DATA", str(documents))
+    assert evaluate(capsys, "residual", "--tasks", "piqa") == first
+
+
+def test_a_cell_is_asked_when_its_corpus_is_gone_but_not_what_is_made_from_it(
+    suite: Path, documents: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "corpus.txt").write_text("another text altogether\n" * 4000)
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "empty"))
+    assert evaluate(capsys, "dhc-n2", "--tasks", "arc_easy", "--data", str(documents))["dhc-n2-s1"]["scores"]
+    assert main(["evaluate", "dhc-n2", "--tasks", "minimal_pairs"]) == 2
+    said = capsys.readouterr().err
+    assert "its data are not those that it was trained on" in said
+    assert said.count("\n") == 1
+
+
+def test_unlike_questions_do_not_meet_in_one_table(
+    suite: Path, documents: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    write_rows(other / "piqa" / "validation.jsonl", [MAKERS["piqa"][1](100 + i) for i in range(7)])
+    evaluate(capsys, "residual", "--tasks", "piqa", "--data", str(documents))
+    evaluate(capsys, "dhc-n2", "--tasks", "piqa", "--data", str(other))
+    table = compared(capsys, suite)
+    assert not any(name.startswith("piqa") for row in table.values() for name in row["scores"])
+    main(["compare", str(suite), "seeds=[1]", "evaluation.tasks=[cloze]"])
+    assert "left out, for not all cells were asked the same questions: piqa" in capsys.readouterr().out
+    evaluate(capsys, "dhc-n2", "--tasks", "piqa", "--data", str(documents), "--limit", "3")
+    assert not any(name.startswith("piqa/") for name in compared(capsys, suite)["dhc-n2"]["scores"])
+    assert "piqa:3/acc" in compared(capsys, suite)["dhc-n2"]["scores"]
+    assert "piqa:3/acc" not in compared(capsys, suite)["residual"]["scores"]
+
+
+def test_a_suite_may_ask_stock_tasks_itself_and_is_found_in_a_shell_that_does_not_know_the_documents(
+    tiny_suite: Write, documents: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tiny_suite(
+        **{"evaluation: {limit: 4}": "evaluation: {tasks: [piqa, blimp_adjunct_island, cloze], limit: 4}"}
+    )
+    monkeypatch.setenv("HARNESS_EVAL_DATA", str(documents))
+    assert main(["run", str(path), "seeds=[1]", "-k", "residual"]) == 0
+    table = capsys.readouterr().out
+    assert all(head in table for head in ("piqa:4 acc", "blimp_adjunct_island:4 acc", "cloze:4 acc"))
+    monkeypatch.delenv("HARNESS_EVAL_DATA")
+    assert main(["status", str(path), "seeds=[1]", "-k", "residual"]) == 0
+    assert "1 done" in capsys.readouterr().out
+    assert main(["compare", str(path), "seeds=[1]", "-k", "residual"]) == 0
+    assert "piqa:4 acc" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["residul"], 2, "'residul': no cell and no arm is called so; did you mean 'residual'?"),
+        (["residual", "--tasks", "piqqa"], 2, "--tasks: no task is called 'piqqa'; did you mean 'piqa'?"),
+        (["residual", "--tasks", "piqa", "--data", "nowhere"], 2, "--data: no such folder: nowhere"),
+        (["residual", "--tasks", "piqa", "piqa"], 2, "--tasks: a task is named twice"),
+        (["residual", "--suite", "tinny"], 2, "--suite: no suite called 'tinny' was run in"),
+        (["residual", "--tasks", "openbookqa", "--data", "{documents}"], 2, "--tasks: the documents of 'openbookqa'"),
+        (["residual", "--tasks", "blimp_adjunct_island", "--data", "{broken}"], 2, "adjunct_island.jsonl:2: not JSON"),
+        (["residual-s7"], 2, "did you mean 'residual-s1'?"),
+    ],
+)
+def test_what_cannot_be_asked_is_one_line_and_nothing_is_half_recorded(
+    suite: Path, documents: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str], code: int, message: str,
+) -> None:  # fmt: skip
+    from harness.data import hub
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    hub.offline.cache_clear()
+    broken = tmp_path / "broken" / "blimp"
+    broken.mkdir(parents=True)
+    (broken / "adjunct_island.jsonl").write_text('{"sentence_good": "a b", "sentence_bad": "b a"}\n{"sentence_good"\n')
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "results" / "cells").rglob("*")}
+    capsys.readouterr()
+    names = {"documents": str(documents), "broken": str(broken.parent)}
+    assert main(["evaluate", *(word.format(**names) for word in arguments)]) == code
+    said = capsys.readouterr()
+    assert message in said.err
+    assert said.err.count("\n") == 1
+    assert said.out == ""
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "results" / "cells").rglob("*")} == before
+    hub.offline.cache_clear()
+
+
+def test_cells_are_named_by_folder_identity_name_or_arm(
+    suite: Path, documents: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = folders(tmp_path)["dhc-n2"]
+    expected = evaluate(capsys, "dhc-n2", "--tasks", "piqa", "--data", str(documents))
+    for name in (str(folder), folder.name, folder.name.rsplit("-", 1)[1], "dhc-n2-s1"):
+        assert evaluate(capsys, name, "--tasks", "piqa", "--data", str(documents)) == expected
+    assert evaluate(capsys, "dhc-n2", "dhc-n2-s1", "--tasks", "piqa", "--data", str(documents)) == expected
+
+
+def test_a_cell_that_is_not_trained_is_said_so(tmp_path: Path, suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folders(tmp_path)["residual"] / "result.json").unlink()
+    assert main(["evaluate", "residual"]) == 3
+    assert "not trained yet: residual-s1" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "results" / "suites")
+    assert main(["evaluate", "residual"]) == 3
+    assert "nothing was run in" in capsys.readouterr().err
+
+
+def test_a_killed_evaluation_leaves_what_was_there_and_goes_on(
+    suite: Path, documents: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = folders(tmp_path)["residual"]
+    expected = evaluate(capsys, "residual", "--tasks", "piqa", "--data", str(documents))["residual-s1"]
+    key = expected["evaluation"]
+    part = folder / f"samples-{key}.part"
+    (folder / f"scores-{key}.json").unlink()
+    (folder / f"samples-{key}").rename(part)
+    (folder / "scoring.json").write_text('{"done": 3, "total": 14}')
+    assert CellDir(folder).state(key) != "done"
+    again = evaluate(capsys, "residual", "--tasks", "piqa", "--data", str(documents))["residual-s1"]
+    assert again == expected
+    assert not part.exists()
+    assert not (folder / "scoring.json").exists()
+
+
+def test_lm_evals_own_command_gives_the_same_numbers(
+    suite: Path, documents: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In process and on an index of the tasks in question: the whole of lm-eval's takes ten seconds (test_lm_eval_cli)."""
+    import datasets
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    from harness.lm_eval_cli import local_tasks, register
+
+    found = evaluate(capsys, "dhc-n2", "--tasks", "piqa", "wikitext", "--data", str(documents), "--tier", "full")[
+        "dhc-n2-s1"
+    ]["scores"]
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf")
+    monkeypatch.setenv("HARNESS_EVAL_DATA", str(documents))
+    (tmp_path / "yaml").mkdir()
+    assert local_tasks(["piqa", "wikitext"], tmp_path / "yaml")
+    register()
+    results = simple_evaluate(
+        model="harness", model_args={"cell": str(folders(tmp_path)["dhc-n2"])}, tasks=["piqa", "wikitext"],
+        task_manager=TaskManager(include_defaults=False, include_path=str(tmp_path / "yaml")), bootstrap_iters=0,
+    )["results"]  # fmt: skip
+    assert results["piqa"]["acc,none"] == found["piqa/acc"]
+    assert results["piqa"]["acc_norm,none"] == found["piqa/acc_norm"]
+    assert results["wikitext"]["bits_per_byte,none"] == pytest.approx(found["wikitext/bits_per_byte"], rel=1e-9)
+
+
+@pytest.mark.slow
+def test_lm_evals_own_command_line_asks_a_cell(
+    suite: Path, documents: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import os
+    import subprocess
+    import sys
+
+    asked = evaluate(capsys, "dhc-n2", "--tasks", "piqa", "--data", str(documents), "--tier", "full")
+    found = asked["dhc-n2-s1"]["scores"]
+    environment = {
+        **os.environ,
+        "HARNESS_EVAL_DATA": str(documents),
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HUB_OFFLINE": "1",
+    }
+    cell = f"cell={folders(tmp_path)['dhc-n2']}"
+    command = [
+        sys.executable,
+        "-m",
+        "harness.lm_eval_cli",
+        "--model",
+        "harness",
+        "--model_args",
+        cell,
+        "--tasks",
+        "piqa",
+    ]
+    done = subprocess.run(
+        [*command, "--output_path", str(tmp_path / "out"), "--device", "cpu"],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    [results] = (tmp_path / "out").rglob("results_*.json")
+    assert json.loads(results.read_text())["results"]["piqa"]["acc,none"] == found["piqa/acc"]
+    wrong = subprocess.run([*command[:-1], "piqqa"], env=environment, capture_output=True, text=True)
+    assert wrong.returncode == 2
+    assert (
+        wrong.stderr.splitlines()[-1]
+        == "harness-lm-eval: evaluation.tasks: no task is called 'piqqa'; did you mean 'piqa'?"
+    )
