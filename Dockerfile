@@ -3,7 +3,7 @@ FROM python:3.11.14-slim-bookworm
 
 # A wheel index with another torch build, such as PyTorch's own for one CUDA version or for the CPU.
 ARG TORCH_INDEX=""
-ENV VENV=/opt/venv APP=/app HARNESS_RESULTS=/results PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+ENV VENV=/opt/venv APP=/app HARNESS_RESULTS=/results HARNESS_CACHE=/results/cache PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 ENV PATH="$VENV/bin:$PATH"
 
 RUN useradd --create-home --uid 1000 harness && mkdir -p /results && chown harness /results
