@@ -107,13 +107,14 @@ def build(asked: Asked, settings: EvaluationSettings, corpus: Corpus | None, fol
 
 
 def check(questions: Questions) -> int:
-    """Build every request that `evaluate` would; returns how many there are. Raises UsageError for the first document
+    """Build every request that `evaluate` will; returns how many there are. Raises UsageError for the first document
     that does not have what the task asks of it."""
     count = 0
     for name, task in questions.tasks.items():
         try:
             task.build_all_requests(limit=questions.limit)
             count += len(task.instances)
+            task.set_fewshot_seed(seed=SEED)  # or `evaluate` would draw other examples than these
         except Exception:  # whatever templates and functions of a task raise
             for index, doc in task.doc_iterator(limit=questions.limit):
                 with _named(name, f"document {index}", list(doc)):

@@ -98,6 +98,15 @@ def test_scores_of_stock_tasks_are_those_of_a_naive_scorer(
     assert len(ours.stamps) == len(names)
 
 
+def test_examples_are_those_that_lm_eval_draws_for_the_same_seed(
+    bpe: Tokenizer, documents: Path, tmp_path: Path
+) -> None:
+    names = ("piqa", "arc_easy", "winogrande")
+    ours = scored(bpe, documents, tmp_path, *names, num_fewshot=2)
+    assert_same(ours, naively(bpe, documents, *names, num_fewshot=2), tmp_path)
+    assert list(ours.stamps) == ["piqa:2shot", "arc_easy:2shot", "winogrande:2shot"]
+
+
 def test_groups_are_aggregated_as_lm_eval_does_and_their_members_lie_below_them(bpe: Tokenizer, tmp_path: Path) -> None:
     from harness.evaluation.stock import find
 

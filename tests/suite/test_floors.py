@@ -21,7 +21,7 @@ FLOORS = {
 
 
 def part_of(path: Path) -> str:
-    """`connections` for harness/connections/hyper.py, `cli` for harness/cli.py."""
+    """`connections` for harness/connections/hyper.py, `tracking` for harness/tracking.py."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 

@@ -1,0 +1,136 @@
+"""The options of every verb. What a verb does is in `verbs.py`."""
+
+from __future__ import annotations
+
+import argparse
+
+from harness import __version__
+from harness.cli import verbs
+
+EPILOG = """\
+SUITE is a file, or the name of one in suites/. Settings follow it as key=value, dotted and typed by the schema:
+train.steps=100 train.lr=3e-4 arms.dhc-n4.connection.rate=8 seeds=[1,2]
+exit codes: 0 ok, 1 a cell or a check failed, 2 usage or configuration, 3 nothing to answer from, 130 interrupted"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="harness",
+        description="Benchmark and ablate the connections of deep networks.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"harness {__version__}")
+    commands = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+
+    def verb(name: str, function: object, text: str, suite: bool = True) -> argparse.ArgumentParser:
+        added = commands.add_parser(
+            name,
+            help=text,
+            description=text,
+            epilog=EPILOG if suite else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        added.set_defaults(verb=function)
+        if name not in ("list", "conform"):
+            added.add_argument("--results", metavar="DIR", help="results folder (default: $HARNESS_RESULTS or results)")
+        if suite:
+            added.add_argument("suite", metavar="SUITE")
+            added.add_argument("overrides", metavar="key=value", nargs="*", default=[])
+            added.add_argument(
+                "-k", dest="expression", metavar="EXPR", help="only the cells that match, such as 'dhc and not seed=1'"
+            )
+            added.add_argument(
+                "--smoke",
+                action="store_true",
+                help="the suite shrunk by fixed rules (docs/suites.md); its results are kept apart",
+            )
+        return added
+
+    plan = verb("plan", verbs.plan, "show the cells of a suite and what they cost")
+    plan.add_argument("--json", action="store_true")
+    plan.add_argument(
+        "--device", metavar="NAME", help="estimate the hours on a chip, such as h200; or measure a short step: here"
+    )
+    plan.add_argument("--devices", type=_positive, default=1, metavar="N", help="chips that share a cell (default: 1)")
+    plan.add_argument("--fsdp", action="store_true", help="weights and optimiser state in parts over the devices")
+    plan.add_argument("--mfu", type=_share, metavar="X", help="share of the chip's dense peak to reckon with")
+    plan.add_argument("--jobs", "-j", type=_positive, default=1, metavar="N", help="cells at a time (default: 1)")
+    run = verb("run", verbs.run, "train and score what is missing, then compare")
+    run.add_argument("--jobs", "-j", type=_positive, default=1, metavar="N", help="cells at a time (default: 1)")
+    run.add_argument("--fail-fast", action="store_true", help="stop at the first failed cell")
+    run.add_argument("--retry-failed", action="store_true", help="try the failed cells again")
+    run.add_argument(
+        "--force", action="store_true", help="train the chosen cells anew; what they had is moved aside, not deleted"
+    )
+    for priced in (plan, run):
+        priced.add_argument(
+            "--budget-hours", type=_above_zero, metavar="H", help="refuse (exit 2) where more hours are to be expected"
+        )
+        priced.add_argument(
+            "--budget-memory", type=_above_zero, metavar="GIB", help="refuse (exit 2) where tensors need more memory"
+        )
+    status = verb("status", verbs.status, "show how far every cell is")
+    status.add_argument("--json", action="store_true")
+    compare = verb("compare", verbs.compare, "print the comparison table")
+    compare.add_argument("--format", choices=("md", "csv", "json"), default="md")
+    compare.add_argument("--json", action="store_const", dest="format", const="json", help="short for --format json")
+    compare.add_argument("--baseline", metavar="ARM", help="compare with this arm instead of the suite's baseline")
+    compare.add_argument("--plot", metavar="FILE", help="also draw the loss curves into this PNG file")
+    conform = verb("conform", verbs.conform, "hold an implementation of a connection against the laws", suite=False)
+    conform.add_argument("target", metavar="TARGET", nargs="?", help="a type, a tag such as dhc-n4, or a peer")
+    conform.add_argument("settings", metavar="key=value", nargs="*", help="settings of the type, or rate=N of a peer")
+    conform.add_argument("--all", action="store_true", help="every type of ours")
+    conform.add_argument("--peers", action="store_true", help="every adapter to another package that is installed")
+    conform.add_argument("--json", action="store_true")
+    conform.add_argument("--markdown", metavar="FILE", help="also write the report into this file")
+    ask = verb("evaluate", verbs.evaluate, "ask trained cells again, without training", suite=False)
+    ask.add_argument(
+        "targets",
+        metavar="CELL|ARM",
+        nargs="+",
+        help="a cell by name (dhc-n4-s1) or folder, or an arm with all its seeds",
+    )
+    ask.add_argument("--suite", metavar="NAME", help="the suite that is meant, where several have such an arm")
+    ask.add_argument("--tasks", metavar="TASK", nargs="+", help="ours and lm-eval's, instead of the suite's")
+    ask.add_argument("--tier", choices=("fast", "full"), help="the first 100 documents of every task, or all")
+    ask.add_argument("--limit", type=_positive, metavar="N", help="the first N documents of every task")
+    ask.add_argument("--shots", type=_count, metavar="K", help="solved examples before every question")
+    ask.add_argument("--data", metavar="DIR", help="folder with the tasks' documents (default: HARNESS_EVAL_DATA)")
+    ask.add_argument("--jobs", "-j", type=_positive, default=1, metavar="N", help="cells at a time (default: 1)")
+    ask.add_argument("--smoke", action="store_true", help="cells that were trained with --smoke")
+    ask.add_argument("--json", action="store_true")
+    listing = verb("list", verbs.listing, "list suites, connections, scales, corpora and tasks", suite=False)
+    listing.add_argument("--json", action="store_true")
+    doctor = verb("doctor", verbs.doctor, "check the installation, the results folder and the tracker", suite=False)
+    doctor.add_argument("--json", action="store_true")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number")
+    return int(text)
+
+
+def _above_zero(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
+    return value
+
+
+def _share(text: str) -> float:
+    if (value := _above_zero(text)) > 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a share of 1")
+    return value
