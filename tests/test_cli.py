@@ -72,7 +72,10 @@ def test_the_options_are_these_and_a_new_one_is_a_decision() -> None:
         (["plan", "suites/quickstart.yaml", "arms.dfc-m2.connection.rate=3"], "does not divide the width 64"),
         (["plan", "suites/quickstart.yaml", "arms.dfc-m2.connection.type=frak"], "did you mean 'frac'?"),
         (["plan", "suites/quickstart.yaml", "data.corpus=text"], "data.files"),
-        (["plan", "suites/quickstart.yaml", "evaluation.tasks=[clooze]"], "evaluation.tasks: no task is called 'clooze'"),
+        (
+            ["plan", "suites/quickstart.yaml", "evaluation.tasks=[clooze]"],
+            "evaluation.tasks: no task is called 'clooze'",
+        ),
         (["plan", "suites/quickstart.yaml", "evaluation.tasks=[piqqa]"], "did you mean 'piqa'?"),
         (["plan", "suites/quickstart.yaml", "evaluation.data=nowhere"], "evaluation.data: no such folder: nowhere"),
         (["plan", "suites/quickstart.yaml", "data.tokenizer=bpee"], "data.tokenizer.type: unknown tokenizer 'bpee'"),

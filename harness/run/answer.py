@@ -81,7 +81,7 @@ def compare_cells(
     if baseline is not None:
         replaced = baselines[baseline]
         baselines = {arm: baseline if own == replaced else own for arm, own in baselines.items()}
-    units = {name: arm.model.UNIT for name, arm in suite.arms.items()}
+    units = {name: arm.model.unit(suite.data.KIND) for name, arm in suite.arms.items()}
     tables = comparisons(wanted, records, baselines, units, suite.reported_values())
     if not any(row.n for table in tables for row in table.rows):
         raise InconclusiveError(f"no cell of '{name}' is finished; see: harness status")
