@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import random
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,18 +91,23 @@ def score(
         lm = HarnessLM(model, tokenizer, cast(DecoderSettings, model.settings).context, answered=count)
         for questions in asked:
             metrics, kept = _evaluate(lm, questions)
-            scores.metrics.update({f"eval/{questions.label}/{name}": value for name, value in metrics.items()})
+            label = _writable(questions.label)
+            scores.metrics.update({f"eval/{label}/{_writable(name)}": value for name, value in metrics.items()})
             stamp = {
                 "documents": len(kept),
                 "questions": samples.questions_digest(kept),
                 "num_fewshot": sorted(set(questions.num_fewshot.values())),
                 "lm_eval": version(),
             }
-            scores.stamps[questions.label] = stamp
+            scores.stamps[label] = stamp
             if keep is not None:
-                head = {"label": questions.label, **stamp}
-                samples.write(keep / samples.file_name(questions.label), head, kept)
+                samples.write(keep / samples.file_name(label), {"label": label, **stamp}, kept)
     return scores
+
+
+def _writable(name: str) -> str:
+    """As MLflow takes it: a few tasks and metrics have parentheses or `@` in their names."""
+    return re.sub(r"[^\w./ :-]", "_", name)
 
 
 def _evaluate(lm: Any, questions: Any) -> tuple[dict[str, float], list[Sample]]:

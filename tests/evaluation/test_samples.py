@@ -107,6 +107,18 @@ def test_examples_are_those_that_lm_eval_draws_for_the_same_seed(
     assert list(ours.stamps) == ["piqa:2shot", "arc_easy:2shot", "winogrande:2shot"]
 
 
+def test_names_that_mlflow_does_not_take_are_written_as_it_does(bpe: Tokenizer, tmp_path: Path) -> None:
+    name = "darijammlu_arabic_language_(grammar)"
+    row = {
+        "source": "s", "question": "q", "choices": ["a", "b"], "answer": 1, "context": "", "subject_darija": "x", "egy_subject": "x",
+    }  # fmt: skip
+    write_rows(tmp_path / "evals" / name / "test.jsonl", [row] * 2)
+    (tmp_path / "keep").mkdir()
+    found = scored(bpe, tmp_path / "evals", tmp_path / "keep", name)
+    assert "eval/darijammlu_arabic_language__grammar_/acc" in found.metrics
+    assert (tmp_path / "keep" / "darijammlu_arabic_language__grammar_.jsonl.gz").exists()
+
+
 def test_groups_are_aggregated_as_lm_eval_does_and_their_members_lie_below_them(bpe: Tokenizer, tmp_path: Path) -> None:
     from harness.evaluation.stock import find
 
