@@ -45,3 +45,8 @@ def nearest(name: object, choices: Iterable[object]) -> str:
     if close:
         return f"; did you mean '{close[0]}'?"
     return f"; known: {', '.join(known)}" if known else ""
+
+
+def shown(path: object) -> str:
+    """A path as it stands in a message of one line: what cannot be printed is escaped."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in str(path))

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+import os
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from harness.data import sources
-from harness.data.documents import Corpus, Document, opened
+from harness.data.documents import Corpus, opened
 from harness.data.files import found_files, read_documents
-from harness.data.pack import SPLIT_VERSION, Packer, blocks
+from harness.data.pack import SPLIT_VERSION, Packer
 from harness.data.settings import HubSettings, PythonSettings, StdlibSettings, TextFilesSettings, TextSettings
 from harness.data.store import built
 from harness.data.subwords import load_tokenizer
-from harness.errors import UsageError
+from harness.errors import UsageError, shown
 from harness.progress import Meter
 
 PACK_VERSION = 1
@@ -32,35 +33,40 @@ def load_corpus(settings: TextSettings, relative_to: Path | None = None) -> Corp
     working directory. Raises UsageError for a missing, empty or malformed file, for an empty side, and for a dataset
     that cannot be had."""
     corpus = _PACKED[type(settings)](settings, relative_to)
-    for side, documents in (("training", corpus.train), ("held-out", corpus.valid)):
+    sides = {
+        "training": corpus.train,
+        "held-out": corpus.valid,
+        **({"test": corpus.test} if settings.test_side else {}),
+    }
+    for side, documents in sides.items():
         if not documents:
             raise UsageError(f"data.corpus: the corpus '{corpus.name}' has no {side} text")
     return replace(corpus, tokenizer=load_tokenizer(settings.tokenizer, corpus, relative_to))
 
 
 def _stdlib(settings: TextSettings, relative_to: Path | None) -> Corpus:
-    return _of_sources(settings, sources.stdlib_files(), [])
+    return _of_sources(settings, sources.stdlib_files(), [sources.python()])
 
 
 def _python(settings: TextSettings, relative_to: Path | None) -> Corpus:
     files = sorted([*sources.stdlib_files(), *sources.package_files()])
-    return _of_sources(settings, files, sources.installed())
+    return _of_sources(settings, files, [sources.python(), *sources.installed()])
 
 
-def _of_sources(settings: TextSettings, files: list[sources.Source], packages: list[str]) -> Corpus:
+def _of_sources(settings: TextSettings, files: list[sources.Source], versions: list[str]) -> Corpus:
     code_only = isinstance(settings, PythonSettings)
+    # Not the times of the files themselves: those of packages that several environments share change with each.
+    stamps = [(name, *_stamp(path)[:-1]) for name, path in files]
 
     def pack(folder: Path) -> dict[str, Any]:
-        packer = Packer(folder)
-        with Meter(
-            f"reading the corpus '{settings.corpus}'", sum(path.stat().st_size for _, path in files), "B"
-        ) as meter:
+        packer, size = Packer(folder), sum(size for _, _, size, _ in stamps)
+        with Meter(f"reading the corpus '{settings.corpus}'", size, "B") as meter:
             for document in sources.documents_of(files, code_only):
                 packer.add(document)
                 meter.add(len(document.data))
-        return packer.finish(settings.corpus, settings.valid_share, settings.test_share, packages or None)
+        return packer.finish(settings.corpus, settings.valid_share, settings.test_share, versions)
 
-    return _opened(settings, {"files": _stamps(dict(files).values())}, pack)
+    return _opened(settings, {"files": stamps, "versions": versions}, pack)
 
 
 def _text_files(settings: TextSettings, relative_to: Path | None) -> Corpus:
@@ -74,55 +80,42 @@ def _text_files(settings: TextSettings, relative_to: Path | None) -> Corpus:
         side: [(path, key) for path in found_files(patterns, key, relative_to)]
         for side, (key, patterns) in named.items()
     }
+    stamps = {side: [_stamp(path) for path, _ in members] for side, members in files.items()}
 
     def pack(folder: Path) -> dict[str, Any]:
-        packer = Packer(folder)
-        size = sum(path.stat().st_size for side in files.values() for path, _ in side)
+        packer = Packer(folder, in_blocks=not settings.own_sides)
+        size = sum(size for members in stamps.values() for _, size, *_ in members)
         with Meter("reading the corpus 'text'", size, "B") as meter:
             for side, members in files.items():
-                documents = _counted(_read(members, settings.field), meter)
-                for document in documents if settings.own_sides else blocks(documents):
-                    packer.add(document, side if settings.own_sides else None)
+                for path, key in members:
+                    for document in read_documents(path, settings.field, key):
+                        packer.add(document, side if settings.own_sides else None)
+                        meter.add(len(document.data))
         return packer.finish("text", settings.valid_share, settings.test_share)
 
-    stamps = {side: _stamps(path for path, _ in members) for side, members in files.items()}
     return _opened(settings, {"files": stamps, "field": settings.field}, pack)
 
 
-def _read(members: Iterable[tuple[Path, str]], field: str) -> Iterator[Document]:
-    for path, key in members:
-        yield from read_documents(path, field, key)
-
-
-def _counted(documents: Iterable[Document], meter: Meter) -> Iterator[Document]:
-    for document in documents:
-        meter.add(len(document.data))
-        yield document
-
-
 def _hub(settings: TextSettings, relative_to: Path | None) -> Corpus:
-    from harness.data.hub import documents_of, local_folder
+    from harness.data import hub
 
     assert isinstance(settings, HubSettings)
 
     def pack(folder: Path) -> dict[str, Any]:
-        packer, commit = Packer(folder), None
-        splits = {"train": settings.split, "valid": settings.valid_split, "test": settings.test_split}
-        for side, split in splits.items():
-            if split is None:
-                continue
+        packer = Packer(folder, in_blocks=not settings.own_sides)
+        sides, commit = hub.sides_of(settings, relative_to)
+        for side, documents in sides.items():
             limit = settings.documents if side == "train" else None
-            taken, commit = documents_of(settings, split, limit, relative_to)
-            with Meter(f"reading {settings.dataset} ({split})", limit, "documents") as meter:
-                for document in taken if settings.own_sides else blocks(taken):
+            with Meter(f"reading {settings.dataset} ({side})", limit, "documents") as meter:
+                for document in islice(documents, limit):
                     packer.add(document, side if settings.own_sides else None)
                     meter.add(1)
         taken_from = {"dataset": settings.dataset, "commit": commit}
         return packer.finish("hf", settings.valid_share, settings.test_share, taken_from)
 
-    local = local_folder(settings.dataset, relative_to)
-    files = sorted(path for path in local.rglob("*") if path.is_file()) if local else []
-    return _opened(settings, {"source": settings.source(), "files": _stamps(files)}, pack)
+    local = hub.local_folder(settings.dataset, relative_to)
+    files = sorted(path for path in local.rglob("*") if os.path.isfile(path)) if local else []
+    return _opened(settings, {"source": settings.source(), "files": [_stamp(path) for path in files]}, pack)
 
 
 _PACKED = {
@@ -142,10 +135,11 @@ def _opened(settings: TextSettings, made_of: dict[str, Any], pack: Any) -> Corpu
     return opened(*built("corpora", digest, pack))
 
 
-def _stamps(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
-    """What changes when a file does."""
-    found = []
-    for path in paths:
+def _stamp(path: Path) -> tuple[str, int, int, int]:
+    """What changes when a file does: its place, bytes, and the times of its text and of itself (copying can keep the
+    first)."""
+    try:
         stat = path.stat()
-        found.append((str(path.resolve()), stat.st_size, stat.st_mtime_ns))
-    return found
+    except OSError as error:
+        raise UsageError(f"data: cannot read {shown(path)}: {error.strerror}") from error
+    return str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns

@@ -1,6 +1,8 @@
 """The generators of the synthetic diagnostics: settings, sizes and a random generator in, sequences out.
 
-Every one is a definition that a short solver answers perfectly (docs/diagnostics.md; tests/data/test_synthetic.py).
+Every one is a definition that a short solver answers perfectly (docs/diagnostics.md; tests/data/test_synthetic.py), and
+takes a context that holds what is asked for (`problem_in`). Axes: B sequences, T tokens of context, L of a whole word,
+N to choose from, H open brackets, R tokens to come.
 """
 
 from __future__ import annotations

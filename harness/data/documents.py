@@ -100,13 +100,13 @@ def size_of(documents: Sequence[Document]) -> int:
 
 def digests_of(name: str, sides: Mapping[str, Iterable[Document]]) -> dict[str, str]:
     contents = {
-        side: [(document.name, hashlib.sha256(document.data).hexdigest()) for document in documents]
+        side: ((document.name, hashlib.sha256(document.data).hexdigest()) for document in documents)
         for side, documents in sides.items()
     }
     return combined_digests(name, contents)
 
 
-def combined_digests(name: str, contents: Mapping[str, Sequence[tuple[str, str]]]) -> dict[str, str]:
+def combined_digests(name: str, contents: Mapping[str, Iterable[tuple[str, str]]]) -> dict[str, str]:
     """Digests of the corpus and its sides from (name, SHA-256) of all documents. An empty test side does not count."""
     whole, sides = hashlib.sha256(name.encode()), {}
     for side in SIDES:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import functools
+import http.client
+import logging
 import os
+import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator
@@ -13,9 +17,11 @@ from typing import Any
 from harness.data.documents import Document
 from harness.data.files import named_by_content
 from harness.data.settings import HubSettings
-from harness.errors import UsageError, nearest
+from harness.errors import UsageError, nearest, shown
 
 OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+TRUE = ("1", "ON", "YES", "TRUE")
+"""What the libraries take for yes in the environment."""
 TIMEOUT_SECONDS = 4.0
 INSTEAD = "without the hub, name local files: corpus: text, files: [...] (.txt, .jsonl, .parquet)"
 
@@ -24,48 +30,83 @@ INSTEAD = "without the hub, name local files: corpus: text, files: [...] (.txt, 
 def offline() -> str | None:
     """Why the hub cannot be reached, or None. Without a network the libraries are told so before they are imported: by
     themselves they try for 23 seconds, dataset by dataset."""
-    if reason := next((name for name in OFFLINE if os.environ.get(name, "") not in ("", "0")), None):
+    if reason := next((name for name in OFFLINE if os.environ.get(name, "").upper() in TRUE), None):
         return f"{reason} is set"
     place = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
     if not place.startswith(("https://", "http://")):
-        return f"HF_ENDPOINT is no address: {place}"
-    try:
-        urllib.request.urlopen(urllib.request.Request(place, method="HEAD"), timeout=TIMEOUT_SECONDS).close()  # noqa: S310
-    except urllib.error.HTTPError:
-        return None  # it answers
-    except (OSError, ValueError) as error:
+        return f"HF_ENDPOINT is no address: {shown(place)}"
+    if (reason := _silence(place)) is not None:
         for name in OFFLINE:
             os.environ[name] = "1"
-        return f"{place} does not answer: {getattr(error, 'reason', error)}"
+        return f"{place} does not answer: {reason}"
     return None
 
 
+def _silence(place: str) -> str | None:
+    """Why no server answers at an address within TIMEOUT_SECONDS; None where one does. Asked by a thread of its own:
+    nothing limits the time that looking up a name takes."""
+    answer: list[str | None] = []
+
+    def ask() -> None:
+        reason = None
+        try:
+            urllib.request.urlopen(urllib.request.Request(place, method="HEAD"), timeout=TIMEOUT_SECONDS).close()  # noqa: S310
+        except urllib.error.HTTPError:
+            pass  # it answers
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            reason = first_line(getattr(error, "reason", error))
+        answer.append(reason)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(2 * TIMEOUT_SECONDS)
+    return answer[0] if answer else "timed out"
+
+
 def load(path: str, about: str, instead: str, **arguments: Any) -> Any:
-    """`datasets.load_dataset(path, ...)`. Raises UsageError: what it is about, why not, what to do instead."""
+    """`datasets.load_dataset(path, ...)`. Raises UsageError: what it is about, why not, what to do instead (if
+    anything)."""
     reason = None if Path(path).exists() else offline()
     import datasets
 
     if reason is not None:
         # For a process that imported the libraries before anybody asked.
         datasets.config.HF_HUB_OFFLINE = datasets.config.HF_DATASETS_OFFLINE = True
+    datasets.logging.set_verbosity(logging.CRITICAL)  # what it would say is in the error that follows
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
     try:
         return datasets.load_dataset(path, **arguments)
     except Exception as error:  # the libraries raise dozens of kinds, from those of arrow to those of the network
-        why = reason or _first_line(error)
-        raise UsageError(f"{about} cannot be loaded: {why}; {instead}") from error
+        cause = error.__cause__ if isinstance(error, datasets.exceptions.DatasetGenerationError) else None
+        why = f"{reason or first_line(cause or error)}{'; ' if instead else ''}{instead}"
+        raise UsageError(f"{about} cannot be loaded: {why}") from error
 
 
-def documents_of(
-    settings: HubSettings, split: str, limit: int | None, relative_to: Path | None
-) -> tuple[Iterator[Document], str | None]:
-    """(documents of a split, at most `limit`; the commit that they are of, where the hub says it). Raises UsageError,
-    also while the documents are read."""
-    local = local_folder(settings.dataset, relative_to)
-    about = f"data.dataset: '{settings.dataset}'"
-    commit = None if local else _commit(settings, about)
-    arguments: dict[str, Any] = {"name": settings.config, "split": split, "streaming": settings.streaming}
-    dataset = load(str(local or settings.dataset), about, INSTEAD, revision=commit or settings.revision, **arguments)
-    return _documents(dataset, settings.field, limit, f"{about}, split '{split}'"), commit
+def sides_of(settings: HubSettings, relative_to: Path | None) -> tuple[dict[str, Iterator[Document]], str | None]:
+    """(documents of every side that the settings name a split of; the commit that all are of, where the hub says it).
+    Every split is opened before the first is read. Raises UsageError, also while the documents are read."""
+    local, name = local_folder(settings.dataset, relative_to), shown(settings.dataset)
+    commit = None if local else _commit(settings, f"data.dataset: '{name}'")
+    sides = {}
+    for side, key, split in (
+        ("train", "dataset", settings.split),
+        ("valid", "valid_split", settings.valid_split),
+        ("test", "test_split", settings.test_split),
+    ):
+        if split is not None:
+            about = f"data.{key}: '{name}', split '{split}'"
+            found = load(
+                str(local or settings.dataset),
+                about,
+                "" if local else INSTEAD,
+                name=settings.config,
+                split=split,
+                streaming=settings.streaming,
+                revision=commit or settings.revision,
+            )
+            sides[side] = _documents(found, settings.field, about)
+    return sides, commit
 
 
 def _commit(settings: HubSettings, about: str) -> str | None:
@@ -77,31 +118,30 @@ def _commit(settings: HubSettings, about: str) -> str | None:
     try:
         return str(HfApi().dataset_info(settings.dataset, revision=settings.revision, timeout=30).sha)
     except Exception as error:  # not there, private, or gone in the meantime: the library has a kind for each
-        raise UsageError(f"{about} cannot be loaded: {_first_line(error)}; {INSTEAD}") from error
+        raise UsageError(f"{about} cannot be loaded: {first_line(error)}; {INSTEAD}") from error
 
 
 def local_folder(name: str, relative_to: Path | None) -> Path | None:
     """The folder that a dataset's name is the path of, where it is one."""
     places = [relative_to / name] if relative_to is not None else []
-    return next((place for place in [*places, Path(name)] if place.is_dir()), None)
+    return next((place for place in [*places, Path(name)] if os.path.isdir(place)), None)
 
 
-def _documents(dataset: Iterable[dict[str, Any]], field: str, limit: int | None, about: str) -> Iterator[Document]:
-    rows, number = iter(dataset), 0
-    while number != limit:
-        try:
-            row = next(rows, None)
-        except Exception as error:  # the network goes, a shard is torn
-            raise UsageError(f"{about}: cannot be read after row {number}: {_first_line(error)}") from error
-        if row is None:
-            return
-        number += 1
-        if field not in row:
-            raise UsageError(f"{about}: no field '{field}'{nearest(field, row)}; data.field names it")
-        if not isinstance(row[field], str):
-            raise UsageError(f"{about}, row {number}: the field '{field}' holds no text")
-        yield named_by_content(row[field].encode(errors="replace"))
+def _documents(dataset: Iterable[dict[str, Any]], field: str, about: str) -> Iterator[Document]:
+    number = 0
+    try:
+        for number, row in enumerate(dataset, start=1):
+            if field not in row:
+                raise UsageError(f"{about}: no field '{field}'{shown(nearest(field, row))}; data.field names it")
+            if not isinstance(row[field], str):
+                raise UsageError(f"{about}, row {number}: the field '{field}' holds no text")
+            yield named_by_content(row[field].encode(errors="replace"))
+    except UsageError:
+        raise
+    except Exception as error:  # the network goes, a shard is torn
+        raise UsageError(f"{about}: cannot be read after row {number}: {first_line(error)}") from error
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+def first_line(error: object) -> str:
+    """What went wrong, in a line."""
+    return shown((str(error).strip().splitlines() or [type(error).__name__])[0][:300])

@@ -10,20 +10,21 @@ from typing import Any
 
 import numpy as np
 
-from harness.data.documents import Corpus, Document, size_of, texts
+from harness.data.documents import Corpus, Document, size_of
+from harness.data.pieces import sections
 from harness.data.store import built
 from harness.data.tokenizers import Counts, Tokens, token_type
 from harness.progress import Meter
 
-SHARD_VERSION = 1
-CHUNK_BYTES = 2 * 2**20
+SHARD_VERSION = 2
+CHUNK_CHARS = 2 * 2**20
 TOKENS, BYTES = "tokens.bin", "bytes.bin"
 
 
 @dataclass(frozen=True, eq=False)
 class Shard:
     """`tokens` of one side, the boundary before each document; of a side that is judged, the `bytes` of text that each
-    stands for, which add up to the side's own."""
+    stands for, which add up to the side's own: none for a boundary, unless its document has no other token."""
 
     tokens: Tokens
     bytes: Counts
@@ -39,17 +40,29 @@ def shard(corpus: Corpus, side: str) -> Shard:
 
     def make(folder: Path) -> dict[str, Any]:
         dtype, count = token_type(tokenizer.vocabulary), 0
+        boundary: Tokens = np.array([tokenizer.boundary], dtype)
         with (
             (folder / TOKENS).open("wb") as tokens_file,
             (folder / BYTES).open("wb") as bytes_file,
             Meter(f"tokens of '{corpus.name}' ({side})", size_of(documents), "B") as meter,
         ):
+            waiting: Counts = np.zeros(0, np.uint32)
             for chunk in _chunks(documents):
-                for tokens, lengths in tokenizer.arrays(list(texts(chunk)), counted):
-                    tokens_file.write(np.array([tokenizer.boundary], dtype).tobytes() + tokens.astype(dtype).tobytes())
-                    bytes_file.write(np.zeros(int(counted), np.uint32).tobytes() + lengths.tobytes())
-                    count += 1 + len(tokens)
-                meter.add(size_of(chunk))
+                found = tokenizer.arrays([section for section, _ in chunk], counted)
+                for (section, first), (tokens, lengths) in zip(chunk, found, strict=True):
+                    if first:
+                        tokens_file.write(boundary.tobytes())
+                        bytes_file.write(waiting.tobytes())
+                        waiting = np.zeros(int(counted), np.uint32)
+                    tokens_file.write(tokens.astype(dtype).tobytes())
+                    if len(lengths):
+                        bytes_file.write(waiting.tobytes())
+                        waiting = lengths
+                    elif counted:  # nothing but what the tokenizer drops: it counts for the token before
+                        waiting[-1] += len(section.encode())
+                    count += int(first) + len(tokens)
+                meter.add(sum(len(section.encode()) for section, _ in chunk))
+            bytes_file.write(waiting.tobytes())
         return {"dtype": np.dtype(dtype).name, "tokens": count, "tokenizer": tokenizer.digest, "side": side}
 
     folder, meta = built("tokens", hashlib.sha256(name.encode()).hexdigest()[:24], make)
@@ -62,14 +75,16 @@ def _mapped(path: Path, dtype: str) -> Any:
     return np.memmap(path, dtype=dtype, mode="r").view(np.ndarray)
 
 
-def _chunks(documents: Sequence[Document]) -> Iterator[list[Document]]:
-    chunk: list[Document] = []
+def _chunks(documents: Sequence[Document]) -> Iterator[list[tuple[str, bool]]]:
+    """Sections of documents, and whether each is its document's first, as many at a time as several cores like."""
+    chunk: list[tuple[str, bool]] = []
     size = 0
     for document in documents:
-        chunk.append(document)
-        size += len(document.data)
-        if size >= CHUNK_BYTES:
-            yield chunk
-            chunk, size = [], 0
+        for number, section in enumerate(sections(document.data)):
+            chunk.append((section, number == 0))
+            size += len(section)
+            if size >= CHUNK_CHARS:
+                yield chunk
+                chunk, size = [], 0
     if chunk:
         yield chunk

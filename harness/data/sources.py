@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import string
 import sysconfig
 from collections.abc import Iterator
@@ -30,16 +31,31 @@ def stdlib_files() -> list[Source]:
 
 def package_files() -> list[Source]:
     """Sources of all packages installed beside the harness, but its own, by name."""
-    paths = sysconfig.get_paths()
-    roots = dict.fromkeys(Path(paths[kind]).resolve() for kind in ("purelib", "platlib"))
-    found = [source for root in roots if root.is_dir() for source in _below(root, "site-packages/")]
-    return sorted(source for source in dict(found).items() if source[0].split("/")[1] not in OURS)
+    found = [source for root in _roots() for source in _below(root, "site-packages/")]
+    return sorted(source for source in dict(found).items() if not _ours(source[0].split("/")[1]))
+
+
+def python() -> str:
+    """Name and version of the running Python."""
+    return f"{platform.python_implementation()} {platform.python_version()}"
 
 
 def installed() -> list[str]:
-    """Name and version of the packages installed beside the harness."""
-    names = {(found.metadata["Name"] or "", found.version) for found in metadata.distributions()}
-    return sorted(f"{name} {version}" for name, version in names if name.lower() not in OURS)
+    """Names and versions of the packages installed beside the harness."""
+    found = metadata.distributions(path=[str(root) for root in _roots()])
+    names = {(one.metadata["Name"], one.version) for one in found}
+    return sorted(f"{name} {version}" for name, version in names if name and not _ours(name.lower()))
+
+
+def _roots() -> list[Path]:
+    paths = sysconfig.get_paths()
+    roots = dict.fromkeys(Path(paths[kind]).resolve() for kind in ("purelib", "platlib"))
+    return [root for root in roots if root.is_dir()]
+
+
+def _ours(name: str) -> bool:
+    """Whether a package is the harness, or what points to a checkout of a package: it names the machine."""
+    return name in OURS or name.startswith("__editable__")
 
 
 def _below(root: Path, prefix: str) -> list[Source]:
@@ -53,7 +69,12 @@ def _below(root: Path, prefix: str) -> list[Source]:
             for name in files
             if name.endswith(".py") and not name.startswith("_sysconfigdata")
         ]
-    return sorted(sources)
+    return sorted(source for source in sources if _readable(*source))
+
+
+def _readable(name: str, path: Path) -> bool:
+    """Neither a link to nowhere (editors leave them) nor under a name that is no UTF-8."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name) and os.path.isfile(path)
 
 
 def documents_of(sources: list[Source], code_only: bool) -> Iterator[Document]:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UsageError
+from harness.errors import UsageError, shown
 
 META = "meta.json"
 
@@ -33,7 +33,8 @@ def built(kind: str, key: str, build: Callable[[Path], dict[str, Any]]) -> tuple
     """The folder `kind`/`key` and its meta data, made by `build` if it is not there.
 
     `build` fills an empty folder and returns meta data. Sizes of its files are kept with them: a folder whose files
-    have other sizes is not used but made again. Raises UsageError where the cache cannot be written.
+    have other sizes is not used but made again. Raises UsageError where the cache cannot be written, or what `build`
+    makes it from cannot be read.
     """
     folder = cache_folder() / kind / key
     if (meta := _whole(folder)) is not None:
@@ -45,10 +46,18 @@ def built(kind: str, key: str, build: Callable[[Path], dict[str, Any]]) -> tuple
                 meta = _build(folder, build)
     except OSError as error:
         reason = error.strerror or str(error)
+        if isinstance(error.filename, str) and not _of_the_cache(error.filename):
+            raise UsageError(f"cannot read {shown(error.filename)}: {reason}") from error
         raise UsageError(
-            f"the cache {cache_folder()} cannot be written: {reason}; HARNESS_CACHE names another folder"
+            f"the cache {shown(cache_folder())} cannot be written: {reason}; HARNESS_CACHE names another folder"
         ) from error
     return folder, meta
+
+
+def _of_the_cache(path: str) -> bool:
+    """Whether a path lies in the cache, or the cache in it."""
+    place, cache = (Path(os.path.abspath(one)) for one in (path, cache_folder()))
+    return place.is_relative_to(cache) or cache.is_relative_to(place)
 
 
 def _build(folder: Path, build: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
@@ -102,6 +111,7 @@ def _locked(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"waiting for another process that makes {path.stem} in the cache", file=sys.stderr, flush=True)
+            what = f"{path.parent.name}/{path.stem}"
+            print(f"waiting for another process that makes {what} in the cache", file=sys.stderr, flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

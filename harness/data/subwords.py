@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import chain, islice
@@ -12,24 +13,29 @@ from typing import Any
 
 import numpy as np
 
-from harness.data.documents import Corpus, size_of, texts
+from harness.data.documents import Corpus, size_of
+from harness.data.pieces import in_pieces, sections
 from harness.data.settings.tokenizers import BPESettings, FileSettings, TokenizerSettings
 from harness.data.store import built
 from harness.data.tokenizers import ByteTokenizer, Counts, Tokenizer, Tokens, token_type
-from harness.errors import UsageError, nearest
+from harness.errors import UsageError, nearest, shown
 from harness.progress import Meter
 
-RECIPE = "byte-level, GPT-2's words, no prefix space"
+RECIPE = "byte-level, GPT-2's words, no prefix space, long lines in pieces"
 """Part of the key of every trained tokenizer; changed when the training is."""
-PIECE_CHARS = 64 * 1024
 FILE = "tokenizer.json"
 
 
-class SubwordTokenizer:
-    """Any tokenizer of the library. Special tokens of the file are not looked for in text, and none is added by itself.
+class BoundaryError(ValueError):
+    """The token named as boundary cannot be one."""
 
-    `boundary` names the token that stands before documents; without it the tokenizer gets one more than the file has.
-    Raises ValueError for text that is no tokenizer, or has no such token.
+
+class SubwordTokenizer:
+    """Any tokenizer of the library. Special tokens of the file are not looked for in text, and none is added by itself;
+    a tokenizer that draws its merges (arXiv 1910.13267) takes the best ones.
+
+    `boundary` names the special token that stands before documents; without it the tokenizer gets one more than the
+    file has. Raises ValueError for text that is no tokenizer, or has no such token.
     """
 
     def __init__(self, text: str, boundary: str | None = None):
@@ -42,16 +48,23 @@ class SubwordTokenizer:
         self._library.encode_special_tokens = True
         self._library.no_padding()
         self._library.no_truncation()
+        if getattr(self._library.model, "dropout", None):
+            self._library.model.dropout = None
         size = self._library.get_vocab_size(with_added_tokens=True)
         known = self._library.get_vocab(with_added_tokens=True)
         # Ids need not be dense: the table of embeddings reaches to the largest.
         size = max(size, max(known.values(), default=-1) + 1)
-        if boundary is not None and boundary not in known:
-            raise ValueError(f"no token '{boundary}'{nearest(boundary, known)[:200]}")
+        if boundary is not None and boundary not in (special := self._special()):
+            ordinary = f"'{boundary}' is an ordinary token, which text can have"
+            why = ordinary if boundary in known else f"no token '{boundary}'"
+            raise BoundaryError(f"{why}{nearest(boundary, special)[:200]}")
         self.boundary = size if boundary is None else known[boundary]
         self.vocabulary = max(size, self.boundary + 1)
         self.named_boundary = boundary
         self.text = text
+
+    def _special(self) -> list[str]:
+        return [token.content for token in self._library.get_added_tokens_decoder().values() if token.special]
 
     @cached_property
     def digest(self) -> str:
@@ -118,16 +131,6 @@ class SubwordTokenizer:
         return np.diff(bytes_until[ends], prepend=0).astype(np.uint32)
 
 
-def in_pieces(text: str) -> Iterator[str]:
-    """Cut after line ends, about 64 Ki characters each; a long line is a piece."""
-    start = 0
-    while start < len(text):
-        end = text.find("\n", start + PIECE_CHARS)
-        end = len(text) if end < 0 else end + 1
-        yield text[start:end]
-        start = end
-
-
 def load_tokenizer(settings: TokenizerSettings, corpus: Corpus, relative_to: Path | None = None) -> Tokenizer:
     """The tokenizer that `settings` asks for; one that is trained comes from the cache where the same was trained on
     the same documents. Raises UsageError."""
@@ -169,10 +172,10 @@ def _train(settings: BPESettings, corpus: Corpus) -> str:
     )
 
     def pieces(meter: Meter) -> Iterator[str]:
-        for text in texts(corpus.train):
-            for piece in in_pieces(text):
-                yield piece
-                meter.add(len(piece))
+        for document in corpus.train:
+            for section in sections(document.data):
+                yield from in_pieces(section)
+            meter.add(len(document.data))
 
     with Meter(f"training {settings.vocabulary} tokens on '{corpus.name}'", size_of(corpus.train), "B") as meter:
         library.train_from_iterator(pieces(meter), trainer=trainer)
@@ -182,11 +185,11 @@ def _train(settings: BPESettings, corpus: Corpus) -> str:
 def _from_file(settings: FileSettings, relative_to: Path | None) -> SubwordTokenizer:
     places = [relative_to / settings.file] if relative_to is not None else []
     for place in [*places, Path(settings.file)]:
-        if not place.is_file():
+        if not os.path.isfile(place):
             continue
         try:
             return SubwordTokenizer(place.read_text(encoding="utf-8"), settings.boundary)
         except (OSError, ValueError) as error:
-            about = "boundary" if str(error).startswith("no token '") else "file"
-            raise UsageError(f"data.tokenizer.{about}: {place}: {error}") from error
-    raise UsageError(f"data.tokenizer.file: no such file: {settings.file}")
+            about = "boundary" if isinstance(error, BoundaryError) else "file"
+            raise UsageError(f"data.tokenizer.{about}: {shown(place)}: {shown(error)}") from error
+    raise UsageError(f"data.tokenizer.file: no such file: {shown(settings.file)}")

@@ -12,7 +12,8 @@ from pydantic import Field
 
 from harness.data.settings.base import DataSettings, Kind
 
-MOST_TOKENS = 2**20
+MOST_TOKENS = 2**16
+"""Different ones are drawn from a number for each, so a sequence costs time and memory in proportion."""
 
 
 class SymbolsSettings(DataSettings):
@@ -39,9 +40,9 @@ class MQARSettings(SymbolsSettings):
     """Multi-query associative recall (arXiv 2312.04927): the value of a key that was seen with it before."""
 
     corpus: Literal["mqar"] = "mqar"
-    vocabulary: int = Field(default=32, ge=4, le=MOST_TOKENS)
+    vocabulary: int = Field(default=16, ge=4, le=MOST_TOKENS)
     """Tokens: 0 is blank, the first half are keys, the second half values."""
-    pairs: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(4, 8), min_length=1, strict=False)
+    pairs: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(2, 4), min_length=1, strict=False)
     """Pairs of a key and a value before the queries. Of several numbers every sequence has one, drawn evenly."""
     power: float = Field(default=0.01, gt=0.0, le=10.0)
     """A query is g places behind the pairs with a weight of g^(power - 1): near 0 soon, at 1 evenly anywhere."""
@@ -79,8 +80,8 @@ class InductionSettings(SymbolsSettings):
     """Induction (arXiv 2209.11895): what followed the present token the last time, in a stretch that comes again."""
 
     corpus: Literal["induction"] = "induction"
-    vocabulary: int = Field(default=64, ge=3, le=MOST_TOKENS)
-    repeated: int = Field(default=16, ge=2)
+    vocabulary: int = Field(default=16, ge=3, le=MOST_TOKENS)
+    repeated: int = Field(default=12, ge=2)
     """Tokens of the stretch that occurs twice; they differ from each other and from all others of the sequence."""
 
     @property
@@ -109,9 +110,9 @@ class CopySettings(SymbolsSettings):
     corpus: Literal["copy"] = "copy"
     vocabulary: int = Field(default=16, ge=4, le=MOST_TOKENS)
     """Tokens: 0 is blank, 1 asks for the copy, the others are symbols."""
-    symbols: int = Field(default=16, ge=1)
+    symbols: int = Field(default=8, ge=1)
     """To be copied; they may be equal."""
-    place: Literal["start", "anywhere", "scattered"] = "start"
+    place: Literal["start", "anywhere", "scattered"] = "scattered"
     """Where they are: one after another at the start, or from anywhere on; scattered with blanks between them
     (selective copying)."""
 

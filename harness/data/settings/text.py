@@ -27,6 +27,11 @@ class TextSettings(DataSettings):
         """Whether held-out documents are named rather than drawn."""
         return False
 
+    @property
+    def test_side(self) -> bool:
+        """Whether there is to be a test side."""
+        return self.test_share > 0
+
     def problem(self) -> tuple[str, str] | None:
         if self.valid_share + self.test_share >= 1:
             return "test_share", "held-out and test shares leave nothing to train on"
@@ -48,7 +53,8 @@ class PythonSettings(TextSettings):
 
 
 class TextFilesSettings(TextSettings):
-    """Files of one's own: .jsonl and .parquet hold a document a row, all others are one UTF-8 document each."""
+    """Files of one's own: .jsonl (also gzipped), .parquet and .json (a list) hold a document a row, all others are one
+    UTF-8 document each. Fewer than 20 documents are split by blocks of lines."""
 
     corpus: Literal["text"] = "text"
     files: tuple[str, ...] = Field(default=(), strict=False)
@@ -58,11 +64,15 @@ class TextFilesSettings(TextSettings):
     test_files: tuple[str, ...] = Field(default=(), strict=False)
     """Test files of one's own; without them `test_share` of the documents."""
     field: str = "text"
-    """Of .jsonl and .parquet, the field that holds the text."""
+    """Of files of rows, the field that holds the text."""
 
     @property
     def own_sides(self) -> bool:
         return bool(self.valid_files)
+
+    @property
+    def test_side(self) -> bool:
+        return bool(self.test_files) or super().test_side
 
     def problem(self) -> tuple[str, str] | None:
         if not self.files:
@@ -96,6 +106,10 @@ class HubSettings(TextSettings):
     @property
     def own_sides(self) -> bool:
         return self.valid_split is not None
+
+    @property
+    def test_side(self) -> bool:
+        return self.test_split is not None or super().test_side
 
     def problem(self) -> tuple[str, str] | None:
         if self.streaming and self.documents is None:
