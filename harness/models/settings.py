@@ -27,7 +27,7 @@ class ModelSettings(Settings, ABC):
     DATA: ClassVar[tuple[Kind, ...]]
     """What the model can learn from."""
     UNIT: ClassVar[str]
-    """Unit of its loss."""
+    """Unit of its loss, on what it usually learns from."""
 
     type: str
     layers: int = Field(ge=1)
@@ -59,6 +59,10 @@ class ModelSettings(Settings, ABC):
     @abstractmethod
     def positions(self, inputs: Inputs) -> int:
         """Tokens per example that the branches see."""
+
+    def unit(self, kind: Kind) -> str:
+        """Unit of its loss on such data."""
+        return self.UNIT
 
     def identity(self) -> dict[str, Any]:
         """The keys that decide the numbers of a run, in one canonical form."""
@@ -123,6 +127,9 @@ class DecoderSettings(ModelSettings):
 
     def positions(self, inputs: Inputs) -> int:
         return self.context
+
+    def unit(self, kind: Kind) -> str:
+        return "nats per answer" if kind == "symbols" else self.UNIT
 
     def identity(self) -> dict[str, Any]:
         experts = {"experts_per_token", "balance_loss", "router_z_loss"}

@@ -37,7 +37,7 @@ class TrainSettings(Settings):
     validate_every: int = Field(default=100, ge=1)
     """Steps between validations; the last step is always validated."""
     validation_tokens: int = Field(default=16_384, ge=1)
-    """Held-out tokens, in windows of the context spread evenly over the held-out text."""
+    """Held-out tokens: windows of the context spread evenly over the held-out text; of symbols the first sequences."""
     log_every: int = Field(default=10, ge=1)
     checkpoint_every: int = Field(default=100, ge=1)
     threads: int = Field(default=1, ge=1)

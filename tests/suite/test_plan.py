@@ -27,6 +27,7 @@ HEAVY = ("torch", "lightning", "mlflow", "lm_eval", "scipy", "pandas", "matplotl
     [
         ["plan", "suites/quickstart.yaml"],
         ["plan", "suites/vision.yaml", "--json"],
+        ["plan", "suites/diagnostics/mqar.yaml"],
         ["plan", "suites/paper/olmoe.yaml", "--device", "h100", "--devices", "256", "--fsdp"],
         ["--help"],
         ["plan", "--help"],
