@@ -70,7 +70,7 @@ def test_the_mixer_of_x_transformers_is_a_constant_that_grows_the_state() -> Non
 def test_ligers_kernels_obey_what_the_paper_says_under_the_interpreter() -> None:
     """In a process of its own: Triton decides on its first import whether it interprets."""
     pytest.importorskip("liger_kernel")
-    command = [sys.executable, "-m", "harness.cli", "conform", "liger-kernel/mhc", "--json"]
+    command = [sys.executable, "-m", "harness", "conform", "liger-kernel/mhc", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     verdicts = {finding["law"]: finding["verdict"] for finding in json.loads(done.stdout)}

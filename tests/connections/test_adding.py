@@ -72,7 +72,7 @@ def test_a_broken_package_is_one_line_that_names_it(name: str, tmp_path: Path) -
 
 
 def harness(environment: dict[str, str], folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "harness.cli", *arguments]
+    command = [sys.executable, "-m", "harness", *arguments]
     return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=300)
 
 
