@@ -88,7 +88,7 @@ def plan(options: argparse.Namespace) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    from harness.run.questions import check_questions
+    from harness.run.questions import check_lengths, check_questions
     from harness.run.runner import RunOptions, run_suite, will_run
 
     asked = _ask(options)
@@ -99,6 +99,7 @@ def run(options: argparse.Namespace) -> int:
         force=options.force,
     )
     if needed := will_run(asked.cells, asked.layout, choice):
+        check_lengths(asked.data, needed)
         check_questions(needed)
     if options.budget_hours is not None or options.budget_memory is not None:
         from harness.run.price import Budget, price

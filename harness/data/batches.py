@@ -28,7 +28,7 @@ class BatchSource:
 
     def __init__(self, tokens: Tokens, *, batch_size: int, context: int, seed: int):
         if len(tokens) < 2 * context + 1:
-            raise UsageError(f"data: {len(tokens)} training tokens are too few for a context of {context}")
+            raise _too_few("training", len(tokens), 2 * context + 1, context)
         self.tokens, self.batch_size, self.context, self.seed = tokens, batch_size, context, seed
         # A whole shift is kept free, so that every epoch has the same number of windows.
         self.windows = (len(tokens) - context) // context
@@ -57,7 +57,11 @@ def validation_windows(tokens: Tokens, *, count: int, context: int) -> Windows:
     """(count or fewer, T+1): windows spread evenly over the held-out stream; always the same ones."""
     available = (len(tokens) - 1) // context
     if not available:
-        raise UsageError(f"data: {len(tokens)} held-out tokens are too few for a context of {context}")
+        raise _too_few("held-out", len(tokens), context + 1, context)
     count = min(count, available)
     starts = (np.arange(count) * available // count) * context
     return np.stack([tokens[start : start + context + 1] for start in starts]).astype(np.int64)
+
+
+def _too_few(side: str, tokens: int, least: int, context: int) -> UsageError:
+    return UsageError(f"data: the {side} text has {tokens:,} tokens, and model.context {context:,} needs {least:,}")

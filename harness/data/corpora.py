@@ -24,7 +24,7 @@ from harness.data.subwords import load_tokenizer
 from harness.errors import UsageError, shown
 from harness.progress import Meter
 
-PACK_VERSION = 1
+PACK_VERSION = 2
 """Part of the key of every packed corpus; raised when the form of one changes."""
 
 
@@ -40,7 +40,10 @@ def load_corpus(settings: TextSettings, relative_to: Path | None = None) -> Corp
     }
     for side, documents in sides.items():
         if not documents:
-            raise UsageError(f"data.corpus: the corpus '{corpus.name}' has no {side} text")
+            removed = sum(corpus.report["copies_removed"].values())
+            copies = f"; {removed:,} of its documents were copies of others and left out" if removed else ""
+            single = "" if settings.own_sides or removed else "; what little there is cannot be split"
+            raise UsageError(f"data.corpus: the corpus '{corpus.name}' has no {side} text{copies}{single}")
     return replace(corpus, tokenizer=load_tokenizer(settings.tokenizer, corpus, relative_to))
 
 

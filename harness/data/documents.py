@@ -68,7 +68,7 @@ class Corpus:
 
     @cached_property
     def _digests(self) -> Mapping[str, str]:
-        return self.digests or digests_of(self.name, {side: getattr(self, side) for side in SIDES})
+        return self.digests or side_digests(self.name, {side: getattr(self, side) for side in SIDES})
 
     @property
     def digest(self) -> str:
@@ -98,7 +98,7 @@ def size_of(documents: Sequence[Document]) -> int:
     return documents.size if isinstance(documents, Documents) else sum(len(document.data) for document in documents)
 
 
-def digests_of(name: str, sides: Mapping[str, Iterable[Document]]) -> dict[str, str]:
+def side_digests(name: str, sides: Mapping[str, Iterable[Document]]) -> dict[str, str]:
     contents = {
         side: ((document.name, hashlib.sha256(document.data).hexdigest()) for document in documents)
         for side, documents in sides.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import glob
 import gzip
 import hashlib
@@ -30,12 +31,30 @@ def found_files(patterns: Iterable[str], key: str, relative_to: Path | None) -> 
         for place in [Path()] if relative_to is None else [relative_to, Path()]:
             # The place itself is no pattern, whatever signs its name has.
             matches = [pattern] if os.path.isfile(place / pattern) else _matches(pattern, place)
-            if found := [place / match for match in matches if os.path.isfile(place / match)]:
+            if chosen := [place / match for match in matches if os.path.isfile(place / match)]:
                 break
         else:
-            raise UsageError(f"{key}: no such file: {shown(pattern)}")
-        paths += found
-    return paths
+            raise UsageError(f"{key}: {missing(pattern, relative_to)}")
+        paths += chosen
+    # By a link to a folder that it lies in, a pattern finds the same files again and again.
+    found: dict[str, Path] = {}
+    for path in paths:
+        found.setdefault(os.path.realpath(path), path)
+    return list(found.values())
+
+
+def missing(name: str, relative_to: Path | None) -> str:
+    """What to say of a file that is not there, with the nearest that is."""
+    for place in [Path()] if relative_to is None else [relative_to, Path()]:
+        with contextlib.suppress(OSError, ValueError):
+            if os.path.isdir(place / name):
+                return f"{shown(name)} is a folder; name its files: {shown(Path(name) / '*')}"
+    near = ""
+    for place in [Path()] if relative_to is None else [relative_to, Path()]:
+        with contextlib.suppress(OSError, ValueError):
+            beside = [entry.name for entry in (place / name).parent.iterdir() if entry.is_file()]
+            near = near or shown(nearest(Path(name).name, beside))
+    return f"no such file: {shown(name)}" + (near if "did you mean" in near else "")
 
 
 def _matches(pattern: str, place: Path) -> list[str]:
@@ -120,6 +139,8 @@ def _row(text: bytes, place: str) -> Row:
         row = json.loads(text)
     except UnicodeDecodeError as error:
         raise UsageError(f"{place}: not UTF-8 (byte {error.start} of the line)") from error
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{place}: not JSON: {error.msg} (character {error.pos + 1})") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{place}: not JSON: {error}") from error
     if not isinstance(row, dict):

@@ -25,7 +25,10 @@ def _piece_end(text: str, start: int) -> int:
         return line_end + 1
     if len(text) <= most:
         return len(text)
-    blank = text.rfind(" ", least, most)  # words of most tokenizers begin with theirs
+    # Words of most tokenizers begin with the one blank before them.
+    blank = text.rfind(" ", least, most)
+    while blank >= 0 and text[blank + 1].isspace():
+        blank = text.rfind(" ", least, blank)
     return most if blank < 0 else blank
 
 

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from harness.data.documents import Corpus, Document, size_of
+from harness.data.documents import Corpus, Document, side_digests, size_of
 from harness.data.pieces import sections
-from harness.data.store import built
+from harness.data.store import built, cache_folder
 from harness.data.tokenizers import Counts, Tokens, token_type
+from harness.errors import UsageError
 from harness.progress import Meter
 
-SHARD_VERSION = 2
+SHARD_VERSION = 3
 CHUNK_CHARS = 2 * 2**20
 TOKENS, BYTES = "tokens.bin", "bytes.bin"
 
@@ -24,7 +25,8 @@ TOKENS, BYTES = "tokens.bin", "bytes.bin"
 @dataclass(frozen=True, eq=False)
 class Shard:
     """`tokens` of one side, the boundary before each document; of a side that is judged, the `bytes` of text that each
-    stands for, which add up to the side's own: none for a boundary, unless its document has no other token."""
+    stands for, which add up to the side's own: none for a boundary, unless its document begins with a long stretch that
+    the tokenizer drops."""
 
     tokens: Tokens
     bytes: Counts
@@ -39,6 +41,8 @@ def shard(corpus: Corpus, side: str) -> Shard:
     counted = side != "train"
 
     def make(folder: Path) -> dict[str, Any]:
+        if side_digests(corpus.name, {side: documents})[side] != corpus.side_digest(side):
+            raise UsageError(f"the cached text of '{corpus.name}' is damaged: delete {cache_folder() / 'corpora'}")
         dtype, count = token_type(tokenizer.vocabulary), 0
         boundary: Tokens = np.array([tokenizer.boundary], dtype)
         with (
@@ -54,6 +58,11 @@ def shard(corpus: Corpus, side: str) -> Shard:
                         tokens_file.write(boundary.tobytes())
                         bytes_file.write(waiting.tobytes())
                         waiting = np.zeros(int(counted), np.uint32)
+                    if (tokens == tokenizer.boundary).any():
+                        raise UsageError(
+                            "data.tokenizer.boundary: the text itself has this token, such as for what the tokenizer "
+                            "does not know; without a name the boundary is one more token"
+                        )
                     tokens_file.write(tokens.astype(dtype).tobytes())
                     if len(lengths):
                         bytes_file.write(waiting.tobytes())

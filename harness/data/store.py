@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from typing import Any
 from harness.errors import UsageError, shown
 
 META = "meta.json"
+SMALL = 4 * 2**20
 
 
 def cache_folder() -> Path:
@@ -32,9 +34,9 @@ def cache_folder() -> Path:
 def built(kind: str, key: str, build: Callable[[Path], dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
     """The folder `kind`/`key` and its meta data, made by `build` if it is not there.
 
-    `build` fills an empty folder and returns meta data. Sizes of its files are kept with them: a folder whose files
-    have other sizes is not used but made again. Raises UsageError where the cache cannot be written, or what `build`
-    makes it from cannot be read.
+    `build` fills an empty folder and returns meta data. Sizes of its files are kept with them, and of small ones the
+    SHA-256: a folder whose files have others is not used but made again. Raises UsageError where the cache cannot be
+    written, or what `build` makes it from cannot be read.
     """
     folder = cache_folder() / kind / key
     if (meta := _whole(folder)) is not None:
@@ -61,8 +63,7 @@ def _of_the_cache(path: str) -> bool:
 
 
 def _build(folder: Path, build: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
-    for leftover in folder.parent.glob(f"{folder.name}.*.tmp"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    _sweep(folder)
     shutil.rmtree(folder, ignore_errors=True)
     temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
     temporary.mkdir()
@@ -80,7 +81,7 @@ def _whole(folder: Path) -> dict[str, Any] | None:
     """Meta data of a folder that is there with all its files at their sizes, else None."""
     try:
         kept = json.loads((folder / META).read_text(encoding="utf-8"))
-        if all((folder / name).stat().st_size == size for name, size in kept["files"].items()):
+        if all(_seal(folder / name) == seal for name, seal in kept["files"].items()):
             meta: dict[str, Any] = kept["meta"]
             return meta
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -88,9 +89,26 @@ def _whole(folder: Path) -> dict[str, Any] | None:
     return None
 
 
+def _seal(path: Path) -> str:
+    """By which a file is known again: its size, and the content of one that is read as a whole anyway."""
+    size = path.stat().st_size
+    return f"{size}" + (f" {hashlib.sha256(path.read_bytes()).hexdigest()}" if size <= SMALL else "")
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed builders left: of this entry, whose lock is held here, and of any other that nobody builds."""
+    for leftover in folder.parent.glob("*.*.tmp"):
+        key = leftover.name.split(".")[0]
+        with contextlib.suppress(BlockingIOError), contextlib.ExitStack() as held:
+            if key != folder.name:
+                file = held.enter_context((folder.parent / f"{key}.lock").open("ab"))
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
 def _finish(folder: Path, meta: dict[str, Any]) -> None:
-    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-    (folder / META).write_text(json.dumps({"files": sizes, "meta": meta}), encoding="utf-8")
+    seals = {path.name: _seal(path) for path in sorted(folder.iterdir())}
+    (folder / META).write_text(json.dumps({"files": seals, "meta": meta}), encoding="utf-8")
     for path in folder.iterdir():
         _sync(path)
     _sync(folder)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from harness.data.documents import Corpus, size_of
+from harness.data.files import missing
 from harness.data.pieces import in_pieces, sections
 from harness.data.settings.tokenizers import BPESettings, FileSettings, TokenizerSettings
 from harness.data.store import built
@@ -24,6 +25,9 @@ from harness.progress import Meter
 RECIPE = "byte-level, GPT-2's words, no prefix space, long lines in pieces"
 """Part of the key of every trained tokenizer; changed when the training is."""
 FILE = "tokenizer.json"
+MOST_TOKENS = 2**22
+UNUSED = ("truncation", "padding", "post_processor")
+"""Parts of a file that no text is encoded with here."""
 
 
 class BoundaryError(ValueError):
@@ -54,13 +58,16 @@ class SubwordTokenizer:
         known = self._library.get_vocab(with_added_tokens=True)
         # Ids need not be dense: the table of embeddings reaches to the largest.
         size = max(size, max(known.values(), default=-1) + 1)
+        if size > MOST_TOKENS:
+            raise ValueError(f"an id of {size - 1:,}, and the table of embeddings would reach to it")
         if boundary is not None and boundary not in (special := self._special()):
             ordinary = f"'{boundary}' is an ordinary token, which text can have"
             why = ordinary if boundary in known else f"no token '{boundary}'"
             raise BoundaryError(f"{why}{nearest(boundary, special)[:200]}")
+        if boundary is not None and known[boundary] in self.encode(f"{boundary} {boundary}"):
+            raise BoundaryError(f"'{boundary}' is found in text that spells it; without a name there is one more token")
         self.boundary = size if boundary is None else known[boundary]
         self.vocabulary = max(size, self.boundary + 1)
-        self.named_boundary = boundary
         self.text = text
 
     def _special(self) -> list[str]:
@@ -68,16 +75,19 @@ class SubwordTokenizer:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the file's content, and which token the boundary is."""
-        canonical = json.dumps(json.loads(self.text), sort_keys=True, ensure_ascii=False)
+        """SHA-256 of what the file says of text, and which token the boundary is."""
+        content = {key: value for key, value in json.loads(self.text).items() if key not in UNUSED}
+        canonical = json.dumps(content, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(f"{self.boundary}\0{canonical}".encode()).hexdigest()
 
     def encode(self, text: str) -> list[int]:
-        ids: list[int] = self._library.encode(text, add_special_tokens=False).ids
-        return ids
+        return self.encode_all([text])[0]
 
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
-        return [found.ids for found in self._library.encode_batch_fast(list(texts), add_special_tokens=False)]
+        try:
+            return [found.ids for found in self._library.encode_batch_fast(list(texts), add_special_tokens=False)]
+        except Exception as error:  # plain ones: a vocabulary without a token for what it does not know
+            raise UsageError(f"data.tokenizer: it cannot encode the text: {shown(error)}") from error
 
     def decode(self, tokens: Sequence[int]) -> str:
         return str(
@@ -192,4 +202,4 @@ def _from_file(settings: FileSettings, relative_to: Path | None) -> SubwordToken
         except (OSError, ValueError) as error:
             about = "boundary" if isinstance(error, BoundaryError) else "file"
             raise UsageError(f"data.tokenizer.{about}: {shown(place)}: {shown(error)}") from error
-    raise UsageError(f"data.tokenizer.file: no such file: {shown(settings.file)}")
+    raise UsageError(f"data.tokenizer.file: {missing(settings.file, relative_to)}")

@@ -8,9 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from harness.data.batches import BatchSource, validation_windows
 from harness.data.documents import Corpus
-from harness.data.load import digests_of, load_data
+from harness.data.load import Data, digests_of, load_data
 from harness.data.settings import data_settings
+from harness.data.shards import shard
 from harness.errors import UsageError
 from harness.evaluation.asked import Asked, resolve
 from harness.evaluation.ours import check_ours
@@ -29,6 +31,15 @@ def check_questions(cells: Iterable[Cell]) -> None:
         stock = [asked for asked in resolve(settings) if asked.stock is not None]
         if stock:
             _build(stock, settings)
+
+
+def check_lengths(data: Data, cells: Iterable[Cell]) -> None:
+    """That the text is enough for the contexts of the cells. Its tokens are made on the way, which every cell needs.
+    Raises UsageError, also for a tokenizer that cannot encode the text."""
+    if isinstance(data, Corpus):
+        for context in sorted({cell.config["model"]["context"] for cell in cells}):
+            BatchSource(shard(data, "train").tokens, batch_size=1, context=context, seed=0)
+            validation_windows(shard(data, "valid").tokens, count=1, context=context)
 
 
 def _build(stock: list[Asked], settings: EvaluationSettings) -> None:

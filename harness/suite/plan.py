@@ -209,10 +209,10 @@ def _data_text(plan: dict[str, Any]) -> str:
     if "train_bytes" in data:
         test = f", {data['test_bytes'] / 1e6:.2f} MB for tests" if data["test_bytes"] else ""
         kind = data["tokenizer"] + ("" if data["tokenizer"] == "bytes" else f" ({data['vocabulary']:,})")
+        scored = f"; scored on {', '.join(plan['tasks'])}" if plan["tasks"] else ""
         return (
             f"data: {data['corpus']}, {data['train_bytes'] / 1e6:.1f} MB to train on, {data['valid_bytes'] / 1e6:.2f} "
-            f"MB held out{test}, {kind} tokens, {digest}; scored on {', '.join(plan['tasks'])}"
-            + _report_text(data["report"])
+            f"MB held out{test}, {kind} tokens, {digest}{scored}" + _report_text(data["report"])
         )
     if "keys" in data:
         keys = ", ".join(f"{key} {_value_text(value)}" for key, value in data["keys"].items())

@@ -92,7 +92,7 @@ def test_the_smallest_text_gives_one_window_and_a_smaller_one_is_refused() -> No
     smallest = source(tokens=TOKENS[: 2 * CONTEXT + 1])
     assert smallest.windows == 1
     assert all(smallest.batch(step).shape == (BATCH, CONTEXT + 1) for step in range(10))
-    with pytest.raises(UsageError, match="data: 16 training tokens are too few for a context of 8"):
+    with pytest.raises(UsageError, match=r"the training text has 16 tokens, and model\.context 8 needs 17"):
         source(tokens=TOKENS[: 2 * CONTEXT])
 
 
@@ -127,5 +127,5 @@ def test_validation_windows_never_overlap_and_are_as_many_as_there_are() -> None
     windows = validation_windows(TOKENS, count=10_000, context=CONTEXT)
     assert windows[:, 0].tolist() == [i * CONTEXT for i in range(27)]
     assert validation_windows(TOKENS[: CONTEXT + 1], count=4, context=CONTEXT).shape == (1, CONTEXT + 1)
-    with pytest.raises(UsageError, match="data: 8 held-out tokens are too few for a context of 8"):
+    with pytest.raises(UsageError, match=r"the held-out text has 8 tokens, and model\.context 8 needs 9"):
         validation_windows(TOKENS[:CONTEXT], count=4, context=CONTEXT)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
 import os
 import signal
@@ -128,6 +130,10 @@ def missing_file(folder: Path) -> None:
     (folder / "other.bin").unlink()
 
 
+def other_data(folder: Path) -> None:
+    (folder / "data.bin").write_bytes(b"stale")
+
+
 def torn_meta(folder: Path) -> None:
     os.truncate(folder / META, 20)
 
@@ -149,13 +155,13 @@ def binary_meta(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "tear", [torn_data, missing_file, torn_meta, empty_meta, missing_meta, foreign_meta, binary_meta]
+    "tear", [torn_data, other_data, missing_file, torn_meta, empty_meta, missing_meta, foreign_meta, binary_meta]
 )
 def test_a_folder_that_is_not_whole_is_made_again(tear: Callable[[Path], None]) -> None:
     folder, _ = built("things", "key", put)
-    (folder / "data.bin").write_bytes(b"stale")
+    made = (folder / "data.bin").stat().st_ino
     assert built("things", "key", put)[0] / "data.bin" == folder / "data.bin"
-    assert (folder / "data.bin").read_bytes() == b"stale", "as long as it is whole it is not made again"
+    assert (folder / "data.bin").stat().st_ino == made, "as long as it is whole it is not made again"
     tear(folder)
     folder, meta = built("things", "key", put)
     assert (folder / "data.bin").read_bytes() == b"whole"
@@ -243,9 +249,19 @@ def test_meta_data_that_cannot_be_written_leave_nothing(cache: Path) -> None:
     assert names(cache / "things") == {"key.lock"}
 
 
-def test_sizes_of_all_files_are_kept_beside_the_meta_data() -> None:
+def test_large_files_are_known_again_by_their_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "SMALL", 4)
     folder, _ = built("things", "key", put)
-    assert json.loads((folder / META).read_text()) == {
-        "files": {"data.bin": 5, "other.bin": 0},
-        "meta": {"by": "this process"},
-    }
+    kept = json.loads((folder / META).read_text())
+    assert kept["meta"] == {"by": "this process"}
+    assert kept["files"]["data.bin"] == "5"
+    assert kept["files"]["other.bin"] == f"0 {hashlib.sha256().hexdigest()}"
+
+
+def test_what_killed_builders_of_other_entries_left_is_removed_but_not_what_is_being_built(cache: Path) -> None:
+    for key in ("gone", "busy"):
+        (cache / "things" / f"{key}.1.tmp").mkdir(parents=True)
+    with (cache / "things" / "busy.lock").open("ab") as busy:
+        fcntl.flock(busy, fcntl.LOCK_EX)
+        built("things", "key", put)
+    assert names(cache / "things") == {"key", "key.lock", "gone.lock", "busy.lock", "busy.1.tmp"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from harness.data import subwords
 from harness.data.documents import Corpus, Document
 from harness.data.settings import BPESettings, FileSettings
-from harness.data.subwords import SubwordTokenizer, in_pieces, load_tokenizer, trained
+from harness.data.shards import shard
+from harness.data.subwords import BoundaryError, SubwordTokenizer, in_pieces, load_tokenizer, trained
 from harness.data.tokenizers import ByteTokenizer, Tokenizer
 from harness.errors import UsageError
 
@@ -189,7 +191,9 @@ def test_a_tokenizer_file_is_found_beside_the_suite_and_wrong_ones_are_one_line(
 ) -> None:
     (tmp_path / "mine.json").write_text(bpe.text)
     assert load(file="mine.json").digest == bpe.digest
-    with pytest.raises(UsageError, match=r"^data\.tokenizer\.file: no such file: yours\.json$"):
+    with pytest.raises(
+        UsageError, match=r"^data\.tokenizer\.file: no such file: yours\.json; did you mean 'mine\.json'\?$"
+    ):
         load(file="yours.json")
     (tmp_path / "torn.json").write_text(bpe.text[:1000])
     with pytest.raises(UsageError, match=r"^data\.tokenizer\.file: .*torn\.json: no tokenizer: ") as caught:
@@ -208,3 +212,41 @@ def test_ids_that_are_not_dense_still_fit_the_table() -> None:
     [(tokens, lengths)] = tokenizer.arrays(["a b"], counted=True)
     assert np.array_equal(tokens, [5, 0])
     assert lengths.sum() == 3
+
+
+def word_level(tokens: dict[str, int], unknown: str | None) -> Library:
+    library = Library(models.WordLevel(tokens, **({"unk_token": unknown} if unknown else {})))
+    library.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    library.add_special_tokens([token for token in tokens if token.startswith("<")])
+    return library
+
+
+def test_a_boundary_that_text_has_is_refused(corpus: Corpus) -> None:
+    text = word_level({"<unk>": 0, "<s>": 1, "a": 2}, "<unk>").to_str()
+    with pytest.raises(BoundaryError, match=r"^'<s>' is found in text that spells it"):
+        SubwordTokenizer(text, "<s>")
+    with pytest.raises(BoundaryError, match=r"^'<unk>' is found in text that spells it"):
+        SubwordTokenizer(text, "<unk>")
+    tokenizer = SubwordTokenizer(text)
+    tokenizer.boundary = 0
+    with pytest.raises(UsageError, match=r"^data\.tokenizer\.boundary: the text itself has this token"):
+        shard(replace(corpus, tokenizer=tokenizer), "train")
+
+
+def test_text_that_a_tokenizer_has_no_token_for_is_one_line(corpus: Corpus) -> None:
+    tokenizer = SubwordTokenizer(word_level({"a": 0}, None).to_str())
+    with pytest.raises(UsageError, match=r"^data\.tokenizer: it cannot encode the text: [^\n]+$"):
+        shard(replace(corpus, tokenizer=tokenizer), "valid")
+
+
+def test_an_id_that_no_table_reaches_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"an id of 3,000,000,000"):
+        SubwordTokenizer(word_level({"a": 3_000_000_000}, None).to_str())
+
+
+def test_what_no_text_is_encoded_with_is_not_in_the_digest(bpe: SubwordTokenizer) -> None:
+    library = Library.from_str(bpe.text)
+    library.enable_truncation(8)
+    library.enable_padding(length=8)
+    assert SubwordTokenizer(library.to_str()).digest == bpe.digest
+    assert SubwordTokenizer(library.to_str()).text != bpe.text
