@@ -17,10 +17,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
 from harness.evaluation.asked import Asked, resolve
 from harness.evaluation.local import VARIABLE
 from harness.evaluation.settings import OURS, EvaluationSettings
+from harness.evaluation.stock import matching
 
 MODEL = "harness"
 
@@ -32,7 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         register()
         with tempfile.TemporaryDirectory(prefix="harness-tasks-") as folder:
             names = list(_tasks_of(words))
-            if os.environ.get(VARIABLE) and "--include_path" not in words and local_tasks(names, Path(folder)):
+            if ours := [name for name in names if name in OURS]:
+                raise UsageError(
+                    f"--tasks: {', '.join(ours)}: of the harness, not of lm-eval; harness evaluate asks them"
+                )
+            own = "--include_path" in words or not os.environ.get(VARIABLE)
+            if not own and local_tasks(names, Path(folder), _shots_of(words)):
                 words += ["--include_path", folder]
             _run(words)
     except HarnessError as error:
@@ -63,7 +69,11 @@ def register() -> None:
         """`cell` is the folder of a trained cell. Batches are made by tokens (`batch_tokens`), not by lm-eval's
         `batch_size`, whose default is one; neither changes a number."""
 
-        def __init__(self, cell: str, device: str | None = None, batch_tokens: Any = None, **_: Any):
+        def __init__(self, cell: str | None = None, device: str | None = None, batch_tokens: Any = None, **_: Any):
+            if cell is None:
+                raise UsageError("--model_args: cell=FOLDER is missing, the folder of a trained cell")
+            if batch_tokens is not None and not str(batch_tokens).isdecimal():
+                raise UsageError(f"--model_args: batch_tokens must be a whole number, got '{batch_tokens}'")
             if device and device.startswith("cuda") and not torch.cuda.is_available():
                 device = "cpu"  # as lm-eval's own models: its default is cuda
             model, tokenizer, context = load_text_cell(Path(cell), torch.device(device) if device else None)
@@ -73,29 +83,43 @@ def register() -> None:
         register_model(MODEL)(HarnessCell)
 
 
+def _shots_of(words: Sequence[str]) -> int | None:
+    """What --num_fewshot says."""
+    for index, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        if option in ("--num_fewshot", "-f"):
+            given = value if equals else "".join(words[index + 1 : index + 2])
+            return int(given) if given.isdecimal() else None
+    return None
+
+
 def _tasks_of(words: Sequence[str]) -> Iterator[str]:
-    """The names that follow --tasks, as lm-eval takes them apart."""
+    """The names that follow --tasks, as lm-eval takes them apart; a pattern stands for all that match."""
     for index, word in enumerate(words):
         option, equals, value = word.partition("=")
         if option in ("--tasks", "-t"):
             rest = itertools.takewhile(lambda following: not following.startswith("-"), words[index + 1 :])
             for group in [value] if equals else rest:
-                yield from (name for name in group.split(",") if name)
+                for name in filter(None, group.split(",")):
+                    yield from matching(name) if set(name) & set("*?[") else [name]
 
 
-def local_tasks(names: Sequence[str], folder: Path) -> bool:
+def local_tasks(names: Sequence[str], folder: Path, shots: int | None = None) -> bool:
     """Write into `folder` a file for every task that has local documents: lm-eval's own, but for where its documents
-    are. Whether there is any. Raises UsageError as `resolve` does."""
-    stock = tuple(dict.fromkeys(name for name in names if name not in OURS and not name.endswith(".yaml")))
-    written = [_write(asked, folder) for asked in resolve(EvaluationSettings(tasks=stock))]
+    are. Whether there is any. Raises UsageError as `resolve` does, and where examples for few-shot are not there."""
+    stock = tuple(dict.fromkeys(name for name in names if not name.endswith(".yaml")))
+    written = [_write(asked, folder, shots) for asked in resolve(EvaluationSettings(tasks=stock))]
     return any(written)
 
 
-def _write(asked: Asked, folder: Path) -> bool:
+def _write(asked: Asked, folder: Path, shots: int | None) -> bool:
+    from harness.evaluation.build import check_examples, shots_of
+
     found = False
     for leaf, data in asked.sources():
         if data is None:
             continue
+        check_examples(leaf, data, shots_of(leaf, shots))
         scored = leaf.config.get("test_split") or leaf.config.get("validation_split")
         files = {str(split or scored): [str(path) for path in paths] for split, paths in data.splits.items()}
         endings = {path.rsplit(".", 1)[-1] for paths in files.values() for path in paths}

@@ -22,6 +22,8 @@ TAG_CELL, TAG_BORN = "harness.cell", "harness.born"
 TAG_SEEN, TAG_STATE = "harness.journal_seen", "harness.state"
 TAG_SCORED = "harness.scored."
 """Before the label of a task: what exactly was asked, as JSON. Scores compare where these are equal."""
+TAG_ASKED = "harness.asked."
+"""Before an evaluation key: the run has its scores. A tag for each, because a tag has an end."""
 TAGS = 90
 """Tags per request; MLflow's limit is 100."""
 SCORES = "scores"
@@ -60,6 +62,11 @@ class Record:
         return any(covers(key, evaluation) for key in self.evaluations)
 
 
+def stamp_text(stamp: dict[str, Any]) -> str:
+    """What was asked under a label, as the record has it."""
+    return json.dumps(stamp, sort_keys=True)
+
+
 def covers(scored: str, wanted: str) -> bool:
     """Whether scores under one evaluation key are what another asks for. A key is `<how>`, or `<how>-<documents>` of
     local documents; who does not say where these are (another shell, without HARNESS_EVAL_DATA) takes what is there."""
@@ -75,11 +82,11 @@ class Seen:
 
     @classmethod
     def of(cls, tags: dict[str, str]) -> Seen:
-        kept = json.loads(tags.get(TAG_SEEN, "{}"))
-        return cls(kept.get("steps", {}), tuple(kept.get("evaluations", ())))
+        keys = (name.removeprefix(TAG_ASKED) for name in tags if name.startswith(TAG_ASKED))
+        return cls(json.loads(tags.get(TAG_SEEN, "{}")), tuple(keys))
 
-    def text(self) -> str:
-        return json.dumps({"steps": self.steps, "evaluations": self.evaluations})
+    def tags(self) -> dict[str, str]:
+        return {TAG_SEEN: json.dumps(self.steps), **{f"{TAG_ASKED}{key}": "1" for key in self.evaluations}}
 
     def has(self, line: dict[str, Any]) -> bool:
         if line["kind"] == SCORES:
@@ -166,10 +173,10 @@ class Tracker:
                     client.log_artifact(run_id, str(path))
             client.set_terminated(run_id, "FINISHED" if state == "done" else "FAILED")
         # Last, because it is what says that all the rest is there.
-        tags = [RunTag(name, value[:5000]) for name, value in entry.tags.items()]
+        everything = {**entry.tags, **seen.tags(), TAG_STATE: state}
+        tags = [RunTag(name, value[:5000]) for name, value in everything.items()]
         for start in range(0, len(tags), TAGS):
             client.log_batch(run_id, tags=tags[start : start + TAGS])
-        client.log_batch(run_id, tags=[RunTag(TAG_SEEN, seen.text()), RunTag(TAG_STATE, state)])
 
     def _create(self, entry: Entry) -> str:
         from mlflow.entities import Param

@@ -128,6 +128,27 @@ def test_an_empty_corpus_is_named(tiny_suite: Write, tmp_path: Path, capsys: pyt
     assert "corpus.txt is empty" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("data.valid_files=[short.txt]", "data: the held-out text has 7 tokens, and model.context 64 needs 65"),
+        ("data.tokenizer={type: file, file: words.json}", "data.tokenizer: it cannot encode the text: "),
+    ],
+)
+def test_text_that_cannot_be_trained_on_is_said_before_anything_is_made(
+    setting: str, message: str, tiny_suite: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tokenizers import Tokenizer, models
+
+    path = tiny_suite()
+    (path.parent / "short.txt").write_text("little")
+    (path.parent / "words.json").write_text(Tokenizer(models.WordLevel({"a": 0})).to_str())
+    assert main(["run", str(path), setting, "evaluation.tasks=[]"]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert message in said[-1]
+    assert not list(tmp_path.rglob("cells"))
+
+
 def test_compare_and_status_before_any_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "suites/quickstart.yaml"]) == 0
     assert "20 todo" in capsys.readouterr().out

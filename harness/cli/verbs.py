@@ -174,6 +174,8 @@ def evaluate(options: argparse.Namespace) -> int:
     changes = {"tier": options.tier, "limit": options.limit, "num_fewshot": options.shots, "data": options.data}
     if options.tasks:
         changes["tasks"] = [name for word in options.tasks for name in word.split(",") if name]
+        if not changes["tasks"]:
+            raise UsageError("--tasks: names no task")
     layout = Layout.choose(options.results, options.smoke)
     given = {key: value for key, value in changes.items() if value is not None}
     code, found = evaluate(layout, options.targets, options.suite, given, options.jobs)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from harness.compare.answers import Answers, alike, of_record
 from harness.compare.statistics import Estimate, geometric_mean, mean_interval, paired_difference
-from harness.tracking import TAG_SCORED, TAG_STATE, Record
+from harness.tracking import TAG_STATE, Record
 
 LOSS, BITS_PER_BYTE, PERPLEXITY = "validation/loss", "validation/bits_per_byte", "validation/perplexity"
 ACCURACY, FULL_ACCURACY = "validation/accuracy", "eval/classification/acc"
@@ -25,6 +26,8 @@ class Wanted:
     seed: int
     cell: str
     evaluation: str
+    answers: tuple[Answers, ...] = ()
+    """All that the cell was ever asked, where that is at hand, what its suite asks last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,15 +108,26 @@ def arm_results(
     latest = {record.cell: record for record in records}
     arms: dict[str, dict[int, Record | None]] = {}
     done: dict[str, dict[int, Record]] = {}
+    said: dict[tuple[str, int], list[Answers]] = {}
     for cell in wanted:
         record = latest.get(cell.cell)
         arms.setdefault(cell.arm, {})[cell.seed] = record
         mine = done.setdefault(cell.arm, {})
         if record is not None and _finished(record, cell.evaluation):
             mine[cell.seed] = record
-    unlike = unlike_questions(record for seeds in done.values() for record in seeds.values())
-    rows = [_row(arm, seeds, done[arm], done.get(baseline, {}), arm == baseline, unlike) for arm, seeds in arms.items()]
-    return [replace(row, reported=_reported(row.arm, baseline, reported or {})) for row in rows]
+            said[cell.arm, cell.seed] = [of_record(record), *cell.answers]
+    found, unlike = alike(list(said.values()))
+    scores = dict(zip(said, found, strict=True))
+    rows = [_row(arm, seeds, done[arm], done.get(baseline, {}), arm == baseline) for arm, seeds in arms.items()]
+    return [
+        replace(
+            row,
+            scores=_means([scores[row.arm, seed] for seed in done[row.arm]]),
+            unlike=unlike,
+            reported=_reported(row.arm, baseline, reported or {}),
+        )
+        for row in rows
+    ]
 
 
 def _reported(arm: str, baseline: str, columns: Mapping[str, Mapping[str, float]]) -> dict[str, float | None]:
@@ -127,23 +141,12 @@ def _finished(record: Record, evaluation: str) -> bool:
     return record.tags.get(TAG_STATE) == "done" and LOSS in record.metrics and record.was_asked(evaluation)
 
 
-def unlike_questions(records: Iterable[Record]) -> tuple[str, ...]:
-    """Labels under which not all of the records were asked the same questions (other documents, another lm-eval)."""
-    stamps: dict[str, set[str]] = {}
-    for record in records:
-        for name, stamp in record.tags.items():
-            if name.startswith(TAG_SCORED):
-                stamps.setdefault(name.removeprefix(TAG_SCORED), set()).add(stamp)
-    return tuple(sorted(label for label, found in stamps.items() if len(found) > 1))
-
-
 def _row(
     arm: str,
     seeds: dict[int, Record | None],
     done: dict[int, Record],
     base: dict[int, Record],
     is_baseline: bool,
-    unlike: tuple[str, ...],
 ) -> ArmResult:
     failed = {s for s, record in seeds.items() if record is not None and record.tags.get(TAG_STATE) == "failed"}
     shared = done.keys() & base.keys()
@@ -171,8 +174,6 @@ def _row(
         throughput_ratio=_ratio(done, base, THROUGHPUT),
         saved_bytes_ratio=_ratio(done, base, SAVED_BYTES),
         parameters=int(value) if (value := _mean(done, PARAMETERS)) is not None else None,
-        scores=_scores(done, unlike),
-        unlike=unlike,
         runs={seed: record.run_id for seed, record in done.items()},
     )
 
@@ -193,12 +194,7 @@ def _ratio(records: dict[int, Record], base: dict[int, Record], metric: str) -> 
     return geometric_mean(sorted(ratios)) if ratios else None
 
 
-def _scores(records: dict[int, Record], unlike: tuple[str, ...]) -> dict[str, float]:
+def _means(seeds: list[dict[str, float]]) -> dict[str, float]:
     """Mean over seeds of every score, as `task/metric`; a seed that lacks one leaves it out for the arm."""
-    names = [set(record.metrics) for record in records.values()]
-    common = sorted(set.intersection(*names)) if names else []
-    return {
-        name.removeprefix("eval/"): mean
-        for name in common
-        if name.startswith("eval/") and name.split("/")[1] not in unlike and (mean := _mean(records, name)) is not None
-    }
+    common = sorted(set.intersection(*(set(scores) for scores in seeds))) if seeds else []
+    return {name.removeprefix("eval/"): sum(scores[name] for scores in seeds) / len(seeds) for name in common}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from harness.compare.statistics import mean_interval
-from harness.compare.table import MISSING
+from harness.compare.table import MISSING, metric_name
 
 SHOWN = (
     "acc", "acc_norm", "exact_match", "gold_bits_per_byte", "margin", "perplexity", "byte_perplexity", "bits_per_byte",
@@ -19,20 +19,18 @@ def scores_table(arms: Mapping[str, Sequence[Scores]]) -> str:
     """Markdown of `label/metric` scores of every arm, one mapping a seed. With one seed ± is the standard error over
     documents, where there is one; with several half the 95% t interval over seeds."""
     labels = dict.fromkeys(name.rsplit("/", 1)[0] for seeds in arms.values() for scores in seeds for name in scores)
-    metrics = [
-        metric
-        for metric in SHOWN
-        if any(f"{label}/{metric}" in scores for label in labels for seeds in arms.values() for scores in seeds)
-    ]
+    names = dict.fromkeys(name for seeds in arms.values() for scores in seeds for name in scores)
+    having = dict.fromkeys(name.rsplit("/", 1)[1] for name in names if metric_name(name) in SHOWN)
+    metrics = sorted(having, key=lambda metric: (SHOWN.index(metric.partition(".")[0]), metric))
     several = any(len(seeds) > 1 for seeds in arms.values())
     lines = [["task", "arm", *(["seeds"] if several else []), "documents", *metrics]]
     for label in labels:
         for arm, seeds in arms.items():
-            having = [scores for scores in seeds if f"{label}/documents" in scores]
-            if having:
-                count = f"{having[0][f'{label}/documents']:,.0f}"
-                numbers = [_number(having, f"{label}/{metric}") for metric in metrics]
-                lines.append([label, arm, *([str(len(having))] if several else []), count, *numbers])
+            asked = [scores for scores in seeds if f"{label}/documents" in scores]
+            if asked:
+                count = f"{asked[0][f'{label}/documents']:,.0f}"
+                numbers = [_number(asked, f"{label}/{metric}") for metric in metrics]
+                lines.append([label, arm, *([str(len(asked))] if several else []), count, *numbers])
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
     text = [f"| {' | '.join(line)} |" for line in padded]

@@ -87,8 +87,13 @@ def _columns(rows: Sequence[ArmResult]) -> list[tuple[str, Callable[[ArmResult],
 def _shown(score: str) -> bool:
     """The table has one column a task: the accuracy, byte perplexity or error; the rest, and the members of groups, is
     in the JSON."""
-    main = score.endswith(("/acc", "/exact_match", "/byte_perplexity", "/mse")) and score.count("/") == 1
+    main = metric_name(score) in ("acc", "exact_match", "byte_perplexity", "mse") and score.count("/") == 1
     return main and f"eval/{score}" != FULL_ACCURACY
+
+
+def metric_name(score: str) -> str:
+    """`exact_match` of `gsm8k/exact_match.strict-match`: the metric without the filter of the answers."""
+    return score.rsplit("/", 1)[1].partition(".")[0]
 
 
 def _number(value: float | None, form: str) -> str:

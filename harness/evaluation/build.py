@@ -7,8 +7,9 @@ import functools
 import inspect
 import math
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,15 +23,17 @@ from lm_eval.tasks._yaml_loader import load_yaml
 from harness.data import hub
 from harness.data.documents import Corpus
 from harness.data.files import Row
-from harness.errors import HarnessError, UsageError, nearest
+from harness.errors import HarnessError, UsageError, nearest, shown
 from harness.evaluation import ours
 from harness.evaluation.asked import Asked
 from harness.evaluation.local import KEY, VARIABLE, LocalData, looked_for, scored_split
+from harness.evaluation.samples import gold_of
 from harness.evaluation.settings import EvaluationSettings
 from harness.evaluation.stock import Leaf, find
 
 SEED = 1234
 """lm-eval's own default for choosing few-shot examples."""
+FIELD = re.compile(r"[A-Za-z_]\w*")
 SPLITS = ("training_split", "validation_split", "test_split", "fewshot_split")
 
 
@@ -48,6 +51,8 @@ class Questions:
     groups: dict[str, Group]
     limit: int | None
     num_fewshot: dict[str, int]
+    places: dict[str, list[str]] = field(default_factory=dict)
+    """Of tasks with local documents, where the rows of the scored split stand: `file:line`."""
 
     @property
     def documents(self) -> int:
@@ -89,67 +94,98 @@ def build(asked: Asked, settings: EvaluationSettings, corpus: Corpus | None, fol
     # Once more, now with the functions that the files name.
     stock = find(asked.name, load_yaml)
     local = {leaf.name: data for leaf, data in asked.sources()}
-    tasks, shots, unusual = {}, {}, False
+    tasks, shots, places, unusual = {}, {}, {}, False
     for leaf in stock.leaves:
-        own = int(leaf.config.get("num_fewshot") or 0)
-        wanted = settings.num_fewshot
-        # As in lm-eval: a task that says 0 means it.
-        count = own if wanted is None or leaf.config.get("num_fewshot") == 0 else wanted
-        tasks[leaf.name] = _task(leaf, local[leaf.name], count, folder)
-        shots[leaf.name], unusual = count, unusual or count != own
+        count = shots_of(leaf, settings.num_fewshot)
+        tasks[leaf.name], places[leaf.name] = _task(leaf, local[leaf.name], count, folder)
+        shots[leaf.name], unusual = count, unusual or count != shots_of(leaf, None)
     groups = {group.name: Group.from_config(_group_config(group.name, group.config)) for group in stock.groups}
     for group in stock.groups:
         for member in group.members:
             groups[group.name].add(groups[member] if member in groups else tasks[member])
     cut = limit is not None and any(len(task.eval_docs) > limit for task in tasks.values())
     label = asked.name + (f":{settings.num_fewshot}shot" if unusual else "") + (f":{limit}" if cut else "")
-    return Questions(asked.name, label, tasks, groups, limit, shots)
+    return Questions(asked.name, label, tasks, groups, limit, shots, places)
 
 
 def check(questions: Questions) -> int:
     """Build every request that `evaluate` will; returns how many there are. Raises UsageError for the first document
-    that does not have what the task asks of it."""
+    that does not have what the task asks of it, and for one whose right answer is none of the choices: lm-eval would
+    count it as wrong."""
     count = 0
     for name, task in questions.tasks.items():
+        places = questions.places.get(name, [])
+
+        def place(index: int, places: list[str] = places, task: Task = task) -> str:
+            # A task may drop rows and put them in another order.
+            return places[index] if len(places) == len(task.eval_docs) else f"document {index}"
+
         try:
             task.build_all_requests(limit=questions.limit)
             count += len(task.instances)
             task.set_fewshot_seed(seed=SEED)  # or `evaluate` would draw other examples than these
         except Exception:  # whatever templates and functions of a task raise
             for index, doc in task.doc_iterator(limit=questions.limit):
-                with _named(name, f"document {index}", list(doc)):
+                with _named(name, place(index), doc):
                     context = task.fewshot_context(doc, num_fewshot=questions.num_fewshot[name])
                     task.construct_requests(doc, context, metadata=(name, index, 1))
             raise
+        if task.OUTPUT_TYPE == "multiple_choice":
+            choices = Counter(instance.doc_id for instance in task.instances)
+            for index, doc in task.doc_iterator(limit=questions.limit):
+                with _named(name, place(index), doc):
+                    if not gold_of(task, doc, choices[index]):
+                        raise ValueError("its right answer is none of the choices")
     return count
 
 
-def _task(leaf: Leaf, local: LocalData | None, shots: int, folder: Path | None) -> Task:
+def check_examples(leaf: Leaf, local: LocalData, shots: int) -> None:
+    """Raises UsageError where local documents lack the split that the examples come from: lm-eval would take another,
+    even the one that is scored."""
+    source, there = _fewshot_split(leaf.config), splits_of(leaf, local)
+    if shots and source is not None and source not in there:
+        raise UsageError(
+            f"evaluation.num_fewshot: the examples of '{leaf.name}' are from its split '{source}', and "
+            f"{shown(local.place)} has {', '.join(sorted(there))}"
+        )
+
+
+def splits_of(leaf: Leaf, local: LocalData) -> set[str]:
+    """Names of the splits that are there."""
+    return {str(scored_split(leaf.config) if split is None else split) for split in local.splits}
+
+
+def shots_of(leaf: Leaf, wanted: int | None) -> int:
+    """Solved examples before a question of the task where a suite wants so many. As in lm-eval, a task that says 0
+    means it."""
+    own = leaf.config.get("num_fewshot")
+    return int(own or 0) if wanted is None or own == 0 else wanted
+
+
+def _task(leaf: Leaf, local: LocalData | None, shots: int, folder: Path | None) -> tuple[Task, list[str]]:
+    """The task, and where its rows stand."""
     config = {**leaf.config, "metadata": leaf.config.get("metadata") or {}}
-    scored, source = scored_split(config), _fewshot_split(config)
+    scored, source, places = scored_split(config), _fewshot_split(config), list[str]()
     if local is None:
         dataset = _from_hub(leaf, folder)
         place, available = f"'{leaf.config.get('dataset_path')}' on the hub", set(dataset or ())
     else:
-        place, available = str(local.place), {scored if split is None else split for split in local.splits}
-        if shots and source is not None and source not in available:
-            there = ", ".join(sorted(str(split) for split in available))
-            raise UsageError(
-                f"evaluation.num_fewshot: the examples of '{leaf.name}' are from its split '{source}', and {place} has "
-                f"{there}"
-            )
-        needed = {scored, source if shots else scored} if scored is not None else available
-        dataset = _dataset({str(split): local.rows(str(split)) for split in needed}, leaf.name)
-        available = needed
+        check_examples(leaf, local, shots)
+        place, available = shown(local.place), splits_of(leaf, local)
+        if scored is not None:
+            available = {scored, str(source)} if shots and source is not None else {scored}
+        found = {split: local.rows(split) for split in sorted(available)}
+        places = [row_place for row_place, _ in found.get(str(scored), [])]
+        dataset = _dataset({split: [row for _, row in rows] for split, rows in found.items()}, leaf.name)
     if "class" not in config:
         config.update({key: None for key in SPLITS if config.get(key) not in available})
         if not shots:
             few = {key: value for key, value in (config.get("fewshot_config") or {}).items() if key == "sampler"}
             # No examples are drawn, so none have to be prepared.
             config.update(training_split=None, fewshot_split=None, fewshot_config={**few, "samples": []})
-    task = _made(leaf.name, config, dataset, place)
+    task = _made(leaf.name, config, dataset, place, places)
     _set_fewshot(task, shots)
-    return task
+    return task, places
 
 
 def _fewshot_split(config: dict[str, Any]) -> str | None:
@@ -189,21 +225,41 @@ def _dataset(splits: dict[str, Sequence[Row]], name: str) -> Any:
     return datasets.DatasetDict(made)
 
 
-def _made(name: str, config: dict[str, Any], dataset: Any, place: str) -> Task:
+def _made(name: str, config: dict[str, Any], dataset: Any, place: str, places: Sequence[str] = ()) -> Task:
+    process = config.get("process_docs")
     base = config.pop("class", ConfigurableTask)
     kind = type(base.__name__, (_Given, base), {"given": dataset})
     takes_config = "config" in inspect.signature(base.__init__).parameters
-    fields = [] if dataset is None else list(next(iter(dataset.values())).features)
-    with _named(name, place, fields):
-        task = kind(config=config) if takes_config else kind()
+    first = {} if dataset is None else next(iter(dataset.values()))[0]
+    with _named(name, place, first):
+        try:
+            task = kind(config=config) if takes_config else kind()
+        except Exception:
+            if callable(process):
+                for index, row_place in enumerate(places):
+                    row = dataset[scored_split(config)].select([index])
+                    with _named(name, row_place, row[0]):
+                        process(row)
+            raise
         if not len(task.eval_docs):
             raise UsageError(f"evaluation.tasks: {place} leaves no document for the task '{name}'")
+        _check_fields(task)
     task.config.task = name
     aggregations = task.aggregation()
     for metric, function in aggregations.items():
         if function is weighted_perplexity:
             aggregations[metric] = _perplexity
     return task
+
+
+def _check_fields(task: Task) -> None:
+    """A name alone is a field of the documents, and lm-eval takes it for a text where they do not have it."""
+    for key in ("doc_to_text", "doc_to_target", "doc_to_choice"):
+        name = getattr(task.config, key, None)
+        if not isinstance(task, ConfigurableTask) or not isinstance(name, str) or not FIELD.fullmatch(name):
+            continue
+        if name not in task.features:
+            raise KeyError(name)
 
 
 def _perplexity(items: Sequence[Any]) -> float:
@@ -229,8 +285,9 @@ def _asked(documents: int, limit: int | None) -> int:
 
 
 @contextlib.contextmanager
-def _named(name: str, place: str, fields: Sequence[str]) -> Iterator[None]:
-    """What a task's templates and functions raise for documents of another form, as one line."""
+def _named(name: str, place: str, row: Mapping[str, Any]) -> Iterator[None]:
+    """What a task's templates and functions raise for documents of another form, as one line. `row` is the document,
+    or one of them."""
     try:
         yield
     except HarnessError:
@@ -240,9 +297,9 @@ def _named(name: str, place: str, fields: Sequence[str]) -> Iterator[None]:
         missing = re.search(r"'([^']+)' is undefined|has no attribute '([^']+)'", text)
         field = missing and (missing.group(1) or missing.group(2))
         if isinstance(error, KeyError):
-            field = str(error.args[0])
-        if field is not None and field not in fields:
-            text = f"no field '{field}'{nearest(field, fields)}"
+            field, text = str(error.args[0]), f"KeyError: {text}"
+        if field is not None and field not in row and field not in map(str, row.values()):
+            text = f"no field '{field}'{nearest(field, row)}"
         raise UsageError(f"evaluation.tasks: '{name}' cannot be asked of {place}: {text}") from error
 
 

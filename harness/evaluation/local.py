@@ -8,6 +8,7 @@ the hub, `<split>-00000-of-00002.parquet`.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
@@ -18,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.files import Row, rows_of
-from harness.errors import UsageError
-from harness.evaluation.stock import Leaf
+from harness.errors import UsageError, shown
+from harness.evaluation.stock import Leaf, find, known
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".parquet")
 VARIABLE = "HARNESS_EVAL_DATA"
 KEY = "evaluation.data"
+PART = re.compile(r"-\d{5}-of-\d{5}(?=\.|$)")
 
 
 @dataclass(frozen=True)
@@ -45,21 +47,21 @@ class LocalData:
     def files(self, split: str) -> tuple[Path, ...] | None:
         return self.splits.get(split) or self.splits.get(None)
 
-    def rows(self, split: str) -> list[Row]:
-        """Raises UsageError for a file that cannot be read, by line, and for a row without a field that most have: a
-        template would quietly write None."""
+    def rows(self, split: str) -> list[tuple[str, Row]]:
+        """Rows with their places, `file:line`. Raises UsageError for a file that cannot be read, by line, and for a row
+        without a field that most have: a template would quietly write None."""
         found: list[tuple[str, Row]] = []
         for path in self.files(split) or ():
             rows = rows_of(path, KEY)
             assert rows is not None  # an ending that is one of ENDINGS
-            found += [(f"{path}:{number}", row) for number, row in rows]
+            found += [(f"{shown(path)}:{number}", row) for number, row in rows]
         if not found:
-            raise UsageError(f"{KEY}: {self.place}: the split '{split}' is empty")
+            raise UsageError(f"{KEY}: {shown(self.place)}: the split '{split}' is empty")
         having = Counter(key for _, row in found for key in row)
         for field in [key for key, count in having.items() if len(found) / 2 < count < len(found)]:
             place = next(place for place, row in found if field not in row)
             raise UsageError(f"{KEY}: {place}: no field '{field}', which most rows have (null, where there is none)")
-        return [row for _, row in found]
+        return found
 
 
 def eval_folder(named: str | None, relative_to: Path | None) -> Path | None:
@@ -70,11 +72,11 @@ def eval_folder(named: str | None, relative_to: Path | None) -> Path | None:
         for place in [*places, Path(named)]:
             if place.is_dir():
                 return place.resolve()
-        raise UsageError(f"{KEY}: no such folder: {named}")
+        raise UsageError(f"{KEY}: no such folder: {shown(named)}")
     if not (variable := os.environ.get(VARIABLE)):
         return None
     if not Path(variable).is_dir():
-        raise UsageError(f"{KEY}: {VARIABLE} names no folder: {variable}")
+        raise UsageError(f"{KEY}: {VARIABLE} names no folder: {shown(variable)}")
     return Path(variable).resolve()
 
 
@@ -118,7 +120,7 @@ def _places(folder: Path, leaf: Leaf) -> Iterator[tuple[Path, str]]:
     if isinstance(leaf.config.get("dataset_name"), str):
         stems.append(leaf.config["dataset_name"])
     for group in sorted(groups, key=len, reverse=True):
-        if leaf.name.startswith(f"{group}_"):
+        if leaf.name.startswith(f"{group}_") and (group in leaf.parents or _same_dataset(group, leaf)):
             yield from ((folder / group, stem) for stem in (leaf.name[len(group) + 1 :], *stems))
         elif group in leaf.parents:
             yield from ((folder / group, stem) for stem in stems)
@@ -128,19 +130,39 @@ def _places(folder: Path, leaf: Leaf) -> Iterator[tuple[Path, str]]:
             yield folder / dataset, stem
 
 
+@functools.cache
+def _datasets(group: str) -> frozenset[str]:
+    """What lm-eval's group of this name is asked of; nothing, where it has none."""
+    if not known(group):
+        return frozenset()
+    return frozenset(str(leaf.config.get("dataset_path")) for leaf in find(group).leaves)
+
+
+def _same_dataset(group: str, leaf: Leaf) -> bool:
+    """A task that is called like a group may still be of other documents: translated, corrected."""
+    return str(leaf.config.get("dataset_path")) in _datasets(group)
+
+
 def _splits(place: Path) -> dict[str | None, tuple[Path, ...]]:
     found: dict[str | None, list[Path]] = {}
     for path in sorted(place.iterdir()):
         name = path.name.lower()
         ending = next((ending for ending in ENDINGS if name.endswith(ending)), None)
         if ending is not None and path.is_file():
-            split = re.sub(r"-\d{5}-of-\d{5}$", "", path.name[: -len(ending)])
+            split = PART.sub("", path.name[: -len(ending)])
             found.setdefault(split, []).append(path)
+    for paths in found.values():
+        if len(paths) > 1 and len({PART.sub("", path.name) for path in paths}) > 1:
+            raise UsageError(f"{KEY}: {shown(place)} has two files for one split: {_names(paths[:2])}")
     return {split: tuple(paths) for split, paths in found.items()}
+
+
+def _names(paths: list[Path]) -> str:
+    return " and ".join(shown(path.name) for path in paths)
 
 
 def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UsageError(f"{KEY}: cannot read {path}: {error.strerror}") from error
+        raise UsageError(f"{KEY}: cannot read {shown(path)}: {error.strerror}") from error

@@ -96,11 +96,11 @@ def _sample(
         scores=tuple(float(score) for score, _ in answers),
         greedy=tuple(bool(best) for _, best in answers),
         bytes=tuple(len(text.encode()) for text in continuations),
-        gold=_gold(task, entry["doc"], len(requests)) if kind == "multiple_choice" else (),
+        gold=gold_of(task, entry["doc"], len(requests)) if kind == "multiple_choice" else (),
     )
 
 
-def _gold(task: Any, doc: Any, choices: int) -> tuple[int, ...]:
+def gold_of(task: Any, doc: Any, choices: int) -> tuple[int, ...]:
     """Which choices are right, as lm-eval's own metrics find it out. Unconditional requests beside the choices (mutual
     information) come after them."""
     answer = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)

@@ -62,12 +62,12 @@ def score(
         from harness.evaluation.images import score_classifier, score_denoiser
 
         if isinstance(model.settings, ViTSettings):
-            return Scores(score_classifier(model, data))
-        return Scores(score_denoiser(model, data, settings, picture))
+            return _stamped(score_classifier(model, data), data)
+        return _stamped(score_denoiser(model, data, settings, picture), data)
     if isinstance(data, Symbols):
         from harness.evaluation.symbols import score_symbols
 
-        return Scores(score_symbols(model, data, settings))
+        return _stamped(score_symbols(model, data, settings), data)
     if not settings.tasks:  # a machine without lm-eval can still train
         return Scores()
     from harness.evaluation.build import build, check, templates_compiled_once
@@ -103,6 +103,13 @@ def score(
             if keep is not None:
                 samples.write(keep / samples.file_name(label), {"label": label, **stamp}, kept)
     return scores
+
+
+def _stamped(metrics: dict[str, float], data: ImageSet | Symbols) -> Scores:
+    """Of what is no text: the one label that there is, asked of so many examples of these data."""
+    label = next(iter(metrics)).split("/")[1]
+    count = int(metrics[f"eval/{label}/documents"])
+    return Scores(metrics, {label: {"documents": count, "questions": data.digest[:12]}})
 
 
 def _writable(name: str) -> str:

@@ -6,6 +6,7 @@ a search of their text finds them in a fifth of a second, and only the files tha
 
 from __future__ import annotations
 
+import fnmatch
 import functools
 import hashlib
 import importlib.util
@@ -78,6 +79,11 @@ def find(name: str, read: Callable[[Path], dict[str, Any]] | None = None) -> Sto
     return Stock(name, tuple(unique.values()), tuple(finder.groups))
 
 
+def matching(pattern: str) -> list[str]:
+    """Names of tasks and groups that a pattern with `*` stands for."""
+    return sorted(fnmatch.filter(_index(), pattern))
+
+
 def known(name: str) -> bool:
     return name in _index() or bool(_tagged(name))
 
@@ -140,11 +146,13 @@ GROUP_KEYS = {"group", "group_alias", "task", "aggregate_metric_list", "metadata
 
 
 def _nearest(name: str) -> str:
-    """Names that are near, the short ones first: 14,000 names have many that are near."""
-    beginning = [known for known in _index() if known.startswith(name)][:3]
+    """Names that are near: of the many that begin so, those of the folder that is called most alike, then the short."""
+    beginning = [known for known in _index() if known.startswith(name)]
     if beginning:
-        return f"; there are {', '.join(sorted(beginning, key=len))}"
-    return nearest(name, _index())
+        first = sorted(beginning, key=lambda known: (len(_index()[known][1].parent.name), len(known)))[:3]
+        return f"; there are {', '.join(first)}"
+    near = nearest(name, _index())
+    return near if "did you mean" in near else "; lm-eval ls tasks lists all"
 
 
 def folder() -> Path:

@@ -13,9 +13,10 @@ from harness.run.layout import Layout
 from harness.run.recording import catch_up
 from harness.suite.cells import Cell, digest
 from harness.suite.schema import Suite
-from harness.tracking import Tracker
+from harness.tracking import Tracker, covers, stamp_text
 
 if TYPE_CHECKING:
+    from harness.compare.answers import Answers
     from harness.compare.results import Comparison
 
 
@@ -76,7 +77,7 @@ def compare_cells(
         raise InconclusiveError(f"the record in MLflow at {tracker.uri} cannot be read: {reason}") from error
     from harness.compare.results import Wanted, comparisons
 
-    wanted = [Wanted(cell.arm, cell.seed, cell.identity, cell.evaluation) for cell in cells]
+    wanted = [Wanted(cell.arm, cell.seed, cell.identity, cell.evaluation, _answers(layout, cell)) for cell in cells]
     baselines = {arm: suite.baseline_of(arm) for arm in suite.arms}
     if baseline is not None:
         replaced = baselines[baseline]
@@ -86,6 +87,21 @@ def compare_cells(
     if not any(row.n for table in tables for row in table.rows):
         raise InconclusiveError(f"no cell of '{name}' is finished; see: harness status")
     return tables
+
+
+def _answers(layout: Layout, cell: Cell) -> tuple[Answers, ...]:
+    """All that the cell's directory has, the latest last, but for what its suite asks, which comes after all others."""
+    from harness.compare.answers import Answers
+
+    found = layout.cell(cell).all_scores()
+    order = sorted(found, key=lambda key: (covers(key, cell.evaluation), float(found[key]["time"])))
+    return tuple(
+        Answers(
+            found[key]["metrics"],
+            {label: stamp_text(stamp) for label, stamp in found[key]["stamps"].items()},
+        )
+        for key in order
+    )
 
 
 def _runs(document: dict[str, Any]) -> dict[str, Any]:

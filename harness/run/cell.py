@@ -71,14 +71,14 @@ def run_cell(
     """Bring the cell to its end, whatever is missing; returns the exit code. Failures are recorded, not raised."""
     if cell.result() is not None and cell.scores(evaluation) is not None:
         return OK  # another runner was faster
-    status = cell.status()
+    train = cell.result() is None
+    attempts = cell.status()["attempts"] + int(train)
     cell.update_status(
-        state="running", attempts=status["attempts"] + 1, started=time.time(), ended=None, failure=None, pid=os.getpid()
+        state="running", attempts=attempts, started=time.time(), ended=None, failure=None, pid=os.getpid()
     )
     from harness.training.fit import StoppedError
 
     try:
-        train = cell.result() is None
         # Tasks of lm-eval need the model and its tokenizer only: a cell can be asked when its corpus is gone.
         data = _data(config, relative_to) if train or needs_data(config) else None
         if train:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from harness.run.celldir import read_json
 from harness.run.layout import Layout
 from harness.run.members import Member, directory, find
 from harness.run.questions import check_data, check_questions
-from harness.run.runner import RunOptions, run_suite
+from harness.run.runner import RunOptions, run_suite, will_run
 from harness.suite.cells import Cell, evaluation_key
 
 OPTIONS = {"tasks": "--tasks", "data": "--data", "num_fewshot": "--shots", "limit": "--limit", "tier": "--tier"}
@@ -40,21 +41,28 @@ def evaluate(
 ) -> tuple[int, list[Evaluated]]:
     """Ask the cells that the targets name (`members.find`) what their suite asks, with `changes` of its settings.
     Returns (exit code, the cells with their scores). Raises UsageError before any is asked."""
-    members = find(layout, targets, suite)
+    members, untrained = find(layout, targets, suite)
+    if untrained:
+        names = ", ".join(member.name for member in untrained)
+        print(f"not trained yet and left out: {names}", file=sys.stderr)
+    options = RunOptions(jobs=jobs, retry_failed=True)
     try:
         asked = [(member, _cell(layout, member, changes)) for member in members]
-        check_questions(cell for _, cell in asked)
+        # What was answered before is shown, whether or not its documents are still there.
+        todo = {cell.identity for cell in will_run([cell for _, cell in asked], layout, options)}
+        check_questions(cell for _, cell in asked if cell.identity in todo)
     except UsageError as error:
         raise _of_command_line(error) from None
     checked = set()
     for member, cell in asked:
-        if needs_data(cell.config) and (key := (str(cell.config["data"]), member.relative_to)) not in checked:
+        key = (str(cell.config["data"]), member.relative_to)
+        if cell.identity in todo and needs_data(cell.config) and key not in checked:
             check_data(cell.config, member.name, Path(member.relative_to) if member.relative_to else None)
             checked.add(key)
     codes = []
     for place in dict.fromkeys((member.suite, member.relative_to) for member in members):
         chosen = [cell for member, cell in asked if (member.suite, member.relative_to) == place]
-        outcome = run_suite(place[0], chosen, layout, RunOptions(jobs=jobs, retry_failed=True), place[1])
+        outcome = run_suite(place[0], chosen, layout, options, place[1])
         codes.append(outcome.code)
         if outcome.code == INTERRUPTED:
             break
@@ -68,7 +76,10 @@ def evaluate(
 
 
 def _cell(layout: Layout, member: Member, changes: dict[str, Any]) -> Cell:
-    config: dict[str, Any] = read_json(directory(layout, member).path / "config.json")
+    path = directory(layout, member).path
+    config: dict[str, Any] | None = read_json(path / "config.json")
+    if config is None:
+        raise UsageError(f"{path} is no folder of a trained cell: it has no config.json")
     if "tier" in changes and "limit" not in changes:
         changes = {**changes, "limit": None}  # the suite's limit would stand in the tier's way
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,13 +46,16 @@ def remember(layout: Layout, suite: str, cells: Iterable[Cell], relative_to: str
 
 
 def _read(path: Path) -> list[Member]:
-    return [Member(**entry) for entry in read_json(path) or ()]
+    try:
+        return [Member(**entry) for entry in read_json(path) or ()]
+    except TypeError as error:  # another version's, or edited
+        raise UsageError(f"{path}: not the cells of a suite: {error}") from error
 
 
-def find(layout: Layout, targets: Sequence[str], suite: str | None) -> list[Member]:
-    """The trained cells that the targets name, each once: a cell by its directory, the directory's name, its identity
-    or its name (dhc-n4-s1), or an arm, which is all its seeds. Raises UsageError for a name that nothing has or that
-    several suites have, InconclusiveError where none of the cells is trained."""
+def find(layout: Layout, targets: Sequence[str], suite: str | None) -> tuple[list[Member], list[Member]]:
+    """(trained, not yet trained) cells that the targets name, each once: a cell by its directory, the directory's name,
+    its identity or its name (dhc-n4-s1), or an arm, which is all its seeds. Raises UsageError for a name that nothing
+    has or that several suites have, InconclusiveError for a target without a trained cell."""
     everything = [member for path in sorted(layout.root.glob(f"suites/*/{FILE}")) for member in _read(path)]
     if suite is not None:
         suites = list(dict.fromkeys(member.suite for member in everything))
@@ -60,27 +64,36 @@ def find(layout: Layout, targets: Sequence[str], suite: str | None) -> list[Memb
         everything = [member for member in everything if member.suite == suite]
     if not everything:
         raise InconclusiveError(f"nothing was run in {layout.root}")
-    found = [member for target in targets for member in _named(target, everything)]
-    unique = list({(member.suite, member.folder): member for member in found}.values())
-    trained = [member for member in unique if directory(layout, member).result() is not None]
-    if not trained:
-        names = ", ".join(member.name for member in unique)
-        raise InconclusiveError(f"not trained yet: {names}; harness run trains and asks them")
-    return trained
+    trained: dict[tuple[str, str], Member] = {}
+    waiting: dict[tuple[str, str], Member] = {}
+    for target in targets:
+        found = _named(layout, target, everything)
+        ready = [member for member in found if directory(layout, member).result() is not None]
+        if not ready:
+            names = ", ".join(member.name for member in found)
+            raise InconclusiveError(f"not trained yet: {names}; harness run trains and asks them")
+        for member in found:
+            (trained if member in ready else waiting)[member.suite, member.folder] = member
+    return list(trained.values()), list(waiting.values())
 
 
 def directory(layout: Layout, member: Member) -> CellDir:
     return CellDir(layout.root / "cells" / member.folder)
 
 
-def _named(target: str, everything: list[Member]) -> list[Member]:
-    folder = Path(target).name  # of a path too
+def _named(layout: Layout, target: str, everything: list[Member]) -> list[Member]:
+    if os.sep in target:
+        place = Path(target).resolve()
+        found = [member for member in everything if directory(layout, member).path.resolve() == place]
+        if not found:
+            raise UsageError(f"'{target}' is no cell of the results in {layout.root}; --results names others")
+        return found[:1]
     for names in (
         lambda member: (member.folder, member.identity),
         lambda member: (member.name,),
         lambda member: (member.arm,),
     ):
-        found = [member for member in everything if target in names(member) or folder in names(member)]
+        found = [member for member in everything if target in names(member)]
         if not found:
             continue
         # One directory that two suites share is one cell, but an arm's name may mean another thing in each.

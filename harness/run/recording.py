@@ -11,7 +11,7 @@ from typing import Any
 from harness.run.celldir import DATA, EXPERTS, TOKENIZER, read_json
 from harness.run.layout import Layout
 from harness.suite.cells import Cell, by_identity
-from harness.tracking import TAG_BORN, TAG_SCORED, TAG_STATE, Entry, Tracker
+from harness.tracking import TAG_BORN, TAG_SCORED, TAG_STATE, Entry, Tracker, stamp_text
 
 ARTIFACTS = ("config.json", "environment.json", "stdout.log", EXPERTS, DATA, TOKENIZER)
 """Files of a cell's directory that the record keeps a copy of, where they are."""
@@ -38,7 +38,7 @@ def entry(layout: Layout, suite: str, cell: Cell) -> Entry:
         "harness.attempts": str(status["attempts"]),
         **{f"harness.digest.{name}": value for name, value in (result.get("digests") or {}).items()},
         **{f"harness.digest.{name}": value for name, value in cell.config["digests"].items()},
-        **{f"{TAG_SCORED}{label}": json.dumps(stamp, sort_keys=True) for label, stamp in stamps.items()},
+        **{f"{TAG_SCORED}{label}": stamp_text(stamp) for label, stamp in stamps.items()},
         **{f"harness.env.{name}": json.dumps(value) for name, value in environment.items()},
         **{f"harness.failure.{name}": str(value) for name, value in failure.items() if name != "tail"},
     }

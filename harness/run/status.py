@@ -17,7 +17,7 @@ def cell_states(layout: Layout, cells: Sequence[Cell]) -> list[dict[str, Any]]:
         directory = layout.cell(cell)
         status = directory.status()
         result = directory.result()
-        last = directory.journal.last("train")
+        steps, last = cell.config["train"]["steps"], directory.journal.last("train")
         ended, started = status.get("ended"), status.get("started")
         states.append(
             {
@@ -25,8 +25,8 @@ def cell_states(layout: Layout, cells: Sequence[Cell]) -> list[dict[str, Any]]:
                 "arm": cell.arm,
                 "seed": cell.seed,
                 "state": directory.state(cell.evaluation),
-                "step": last["step"] if last else 0,
-                "steps": cell.config["train"]["steps"],
+                "step": steps if result else last["step"] if last else 0,
+                "steps": steps,
                 "train_loss": last["values"]["train/loss"] if last else None,
                 "validation_loss": result["metrics"]["validation/loss"] if result else None,
                 "attempts": status["attempts"],

@@ -194,7 +194,20 @@ def broken(
         ("arc_easy", lambda f: write_rows(f / "arc_easy" / "test.jsonl", [{"question": "q", "choices": {}, "answerKey": "A"}]),
          "'arc_easy' cannot be asked of"),
         ("piqa", broken(lambda row: row.update(sol1=7)), "do not fit together"),
-        ("arc_easy", broken(lambda row: row.update(answerKey="Z"), 4, "arc_easy", "test"), "document 4"),
+        ("arc_easy", broken(lambda row: row.update(answerKey="Z"), 4, "arc_easy", "test"), "arc_easy/test.jsonl:5: 'Z' is not in list"),
+        ("piqa", broken(lambda row: row.update(label=2), 3), "piqa/validation.jsonl:4: its right answer is none of the choices"),
+        ("boolq", lambda f: write_rows(f / "boolq" / "validation.jsonl", [{"question": "q", "passage": "p", "answer": True}]),
+         "'boolq' cannot be asked of"),
+        ("boolq", lambda f: write_rows(f / "boolq" / "validation.jsonl", [{"question": "q", "passage": "p", "lable": 1}]),
+         "no field 'label'; did you mean 'lable'?"),
+        ("openbookqa", lambda f: write_rows(f / "openbookqa" / "test.jsonl", [
+            {"question": "q", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": "A"}]),
+         "no field 'question_stem'; did you mean 'question'?"),
+        ("winogrande", broken(lambda row: row.update(answer="3"), 3, "winogrande"), "winogrande/validation.jsonl:4: KeyError: '3'"),
+        ("copa", broken(lambda row: row.update(question="because"), 1, "copa"), "copa/validation.jsonl:2: KeyError: 'because'"),
+        ("hellaswag", broken(lambda row: row.update(endings=None), 3, "hellaswag"), "hellaswag/validation.jsonl:4: "),
+        ("piqa", lambda f: [write_rows(f / "piqa" / f"validation.{end}", [MAKERS["piqa"][1](0)]) for end in ("json", "jsonl")],
+         "has two files for one split: validation.json and validation.jsonl"),
         ("hellaswag", broken(lambda row: row.update(label="none"), 2, "hellaswag"), "'hellaswag' cannot be asked of"),
         ("arc_easy", lambda f: write_rows(f / "arc_easy" / "validation.jsonl", [MAKERS["arc_easy"][1](0)]),
          "'arc_easy' is scored on its split 'test': no test.jsonl, .json or .parquet in"),
@@ -271,3 +284,12 @@ def test_a_dataset_that_is_on_the_hub_is_loaded_through_the_library(
     check(made)
     assert asked == ["baber/piqa"]
     assert requests(made) == requests(ask(documents, "piqa")[0])
+
+
+def test_a_task_that_is_called_like_a_group_but_is_of_other_documents_does_not_take_the_groups(tmp_path: Path) -> None:
+    rows = [{"question": sentence(i, 5), "choices": list("abcd"), "answer": i % 4} for i in range(4)]
+    write_rows(tmp_path / "mmlu" / "anatomy" / "test.jsonl", rows)
+    settings = EvaluationSettings(tasks=("mmlu_anatomy", "mmlu_redux_anatomy_generative"), data=str(tmp_path))
+    [own], [other] = (asked.local for asked in resolve(settings))
+    assert own is not None
+    assert other is None

@@ -164,6 +164,26 @@ def test_unlike_questions_do_not_meet_in_one_table(
     assert "piqa:3/acc" not in compared(capsys, suite)["residual"]["scores"]
 
 
+def test_a_table_shows_what_all_were_asked_also_when_one_was_asked_other_things_later(
+    suite: Path, documents: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    write_rows(other / "piqa" / "validation.jsonl", [MAKERS["piqa"][1](100 + i) for i in range(7)])
+    first = evaluate(capsys, "residual", "dhc-n2", "--tasks", "piqa", "--data", str(documents))
+    evaluate(capsys, "dhc-n2", "--tasks", "piqa", "--data", str(other))
+    table = compared(capsys, suite)
+    for name, cell in first.items():
+        assert table[name.removesuffix("-s1")]["scores"]["piqa:4/acc"] == cell["scores"]["piqa:4/acc"]
+
+
+def test_what_was_answered_is_shown_when_its_documents_are_gone(
+    suite: Path, documents: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate(capsys, "residual")
+    (tmp_path / "corpus.txt").rename(tmp_path / "elsewhere.txt")
+    assert evaluate(capsys, "residual")["residual-s1"]["scores"]["cloze:4/acc"] >= 0
+
+
 def test_a_suite_may_ask_stock_tasks_itself_and_is_found_in_a_shell_that_does_not_know_the_documents(
     tiny_suite: Write, documents: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +212,9 @@ def test_a_suite_may_ask_stock_tasks_itself_and_is_found_in_a_shell_that_does_no
         (["residual", "--tasks", "openbookqa", "--data", "{documents}"], 2, "--tasks: the documents of 'openbookqa'"),
         (["residual", "--tasks", "blimp_adjunct_island", "--data", "{broken}"], 2, "adjunct_island.jsonl:2: not JSON"),
         (["residual-s7"], 2, "did you mean 'residual-s1'?"),
+        (["residual", "--tasks", ","], 2, "--tasks: names no task"),
+        (["nowhere/residual-s1"], 2, "'nowhere/residual-s1' is no cell of the results in"),
+        (["residual", "--tasks", "xyzzy"], 2, "--tasks: no task is called 'xyzzy'; lm-eval ls tasks lists all"),
     ],
 )
 def test_what_cannot_be_asked_is_one_line_and_nothing_is_half_recorded(
@@ -229,11 +252,34 @@ def test_cells_are_named_by_folder_identity_name_or_arm(
 
 def test_a_cell_that_is_not_trained_is_said_so(tmp_path: Path, suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folders(tmp_path)["residual"] / "result.json").unlink()
+    capsys.readouterr()
     assert main(["evaluate", "residual"]) == 3
     assert "not trained yet: residual-s1" in capsys.readouterr().err
     shutil.rmtree(tmp_path / "results" / "suites")
     assert main(["evaluate", "residual"]) == 3
     assert "nothing was run in" in capsys.readouterr().err
+
+
+def test_a_cell_without_its_configuration_and_a_list_of_cells_that_is_none_are_one_line(
+    tmp_path: Path, suite: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folders(tmp_path)["residual"] / "config.json").unlink()
+    assert main(["evaluate", "residual"]) == 2
+    assert "is no folder of a trained cell: it has no config.json\n" in capsys.readouterr().err
+    cells = tmp_path / "results" / "suites" / "tiny" / "cells.json"
+    cells.write_text(cells.read_text().replace('"tag"', '"label"'))
+    assert main(["evaluate", "residual"]) == 2
+    assert "cells.json: not the cells of a suite" in capsys.readouterr().err
+
+
+def test_seeds_that_are_not_trained_are_named(tmp_path: Path, suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cells = tmp_path / "results" / "suites" / "tiny" / "cells.json"
+    members = json.loads(cells.read_text())
+    missing = {**members[0], "seed": 2, "folder": "residual-s2-000000000000", "identity": "000000000000"}
+    cells.write_text(json.dumps([*members, missing]))
+    assert main(["evaluate", members[0]["arm"]]) == 0
+    assert f"not trained yet and left out: {members[0]['arm']}-s2\n" in capsys.readouterr().err
+    assert main(["evaluate", f"{members[0]['arm']}-s1", f"{members[0]['arm']}-s2"]) == 3
 
 
 def test_a_killed_evaluation_leaves_what_was_there_and_goes_on(
@@ -278,6 +324,43 @@ def test_lm_evals_own_command_gives_the_same_numbers(
     assert results["piqa"]["acc,none"] == found["piqa/acc"]
     assert results["piqa"]["acc_norm,none"] == found["piqa/acc_norm"]
     assert results["wikitext"]["bits_per_byte,none"] == pytest.approx(found["wikitext/bits_per_byte"], rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "harness", "--tasks", "cloze"], "--tasks: cloze: of the harness, not of lm-eval; harness evaluate"),
+        (["--model", "harness", "--tasks=piqa", "--num_fewshot", "2"], "the examples of 'piqa' are from its split 'train', and"),
+        (["--model", "harness", "--tasks", "blimp_adjunct_is*", "winograndee"], "'winograndee'; did you mean 'winogrande'?"),
+    ],
+)  # fmt: skip
+def test_what_lm_evals_own_command_line_cannot_ask_is_one_line(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from harness import lm_eval_cli
+
+    write_rows(tmp_path / "piqa" / "validation.jsonl", [MAKERS["piqa"][1](i) for i in range(3)])
+    monkeypatch.setenv("HARNESS_EVAL_DATA", str(tmp_path))
+    assert lm_eval_cli.main(arguments) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_a_pattern_stands_for_the_tasks_that_match(
+    documents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.lm_eval_cli import _tasks_of, local_tasks
+
+    names = list(_tasks_of(["--tasks", "blimp_adjunct_is*,piqa"]))
+    assert names == ["blimp_adjunct_island", "piqa"]
+    monkeypatch.setenv("HARNESS_EVAL_DATA", str(documents))
+    assert local_tasks(names, tmp_path)
+    assert {path.stem for path in tmp_path.glob("*.yaml")} == set(names)
 
 
 @pytest.mark.slow

@@ -1,0 +1,55 @@
+"""Scores of cells that were asked several times: those that all of a table's cells gave to the same questions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.tracking import TAG_SCORED, Record
+
+PREFIX = "eval/"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a cell said at one time: `eval/<label>/<metric>`, and of labels what exactly was asked."""
+
+    metrics: Mapping[str, float]
+    stamps: Mapping[str, str]
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Every label with its stamp."""
+        names = dict.fromkeys(name.split("/")[1] for name in self.metrics if name.startswith(PREFIX))
+        return {label: self.stamps.get(label, "") for label in names}
+
+    def of(self, label: str) -> dict[str, float]:
+        return {name: value for name, value in self.metrics.items() if name.startswith(f"{PREFIX}{label}/")}
+
+
+def of_record(record: Record) -> Answers:
+    """The latest of every label: all that the record has by itself."""
+    tags = {name.removeprefix(TAG_SCORED): stamp for name, stamp in record.tags.items() if name.startswith(TAG_SCORED)}
+    return Answers(record.metrics, tags)
+
+
+def alike(cells: Sequence[Sequence[Answers]]) -> tuple[list[dict[str, float]], tuple[str, ...]]:
+    """(scores of every cell, labels that are left out). Of every cell come its answers, the preferred last. Under a
+    label all cells that have it show what they said to the same questions; where there are none that all were asked
+    (other documents, another lm-eval), it is left out."""
+    found: list[dict[str, float]] = [{} for _ in cells]
+    left_out = []
+    for label in sorted({label for cell in cells for answers in cell for label in answers.labels}):
+        asked = [
+            {answers.labels[label]: answers for answers in cell if label in answers.labels}  # of equals the last
+            for cell in cells
+        ]
+        having = [one for one in asked if one]
+        common = [stamp for stamp in having[0] if all(stamp in one for one in having)]
+        if not common:
+            left_out.append(label)
+            continue
+        for scores, stamps in zip(found, asked, strict=True):
+            if stamps:
+                scores.update(stamps[common[-1]].of(label))
+    return found, tuple(left_out)
