@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from typing import Any
 
 from harness.errors import HarnessError, UsageError
 from harness.evaluation.asked import Asked, resolve
-from harness.evaluation.local import VARIABLE
+from harness.evaluation.local import KEY, VARIABLE, scored_split
 from harness.evaluation.settings import OURS, EvaluationSettings
 from harness.evaluation.stock import matching
 
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise UsageError(
                     f"--tasks: {', '.join(ours)}: of the harness, not of lm-eval; harness evaluate asks them"
                 )
-            own = "--include_path" in words or not os.environ.get(VARIABLE)
+            own = any(word.split("=")[0] == "--include_path" for word in words) or not os.environ.get(VARIABLE)
             if not own and local_tasks(names, Path(folder), _shots_of(words)):
                 words += ["--include_path", folder]
             _run(words)
@@ -87,6 +88,8 @@ def _shots_of(words: Sequence[str]) -> int | None:
     """What --num_fewshot says."""
     for index, word in enumerate(words):
         option, equals, value = word.partition("=")
+        if re.fullmatch(r"-f\d+", word):
+            return int(word[2:])
         if option in ("--num_fewshot", "-f"):
             given = value if equals else "".join(words[index + 1 : index + 2])
             return int(given) if given.isdecimal() else None
@@ -113,25 +116,26 @@ def local_tasks(names: Sequence[str], folder: Path, shots: int | None = None) ->
 
 
 def _write(asked: Asked, folder: Path, shots: int | None) -> bool:
-    from harness.evaluation.build import check_examples, shots_of
+    from harness.evaluation.build import SPLITS, check_examples, shots_of
 
     found = False
     for leaf, data in asked.sources():
         if data is None:
             continue
         check_examples(leaf, data, shots_of(leaf, shots))
-        scored = leaf.config.get("test_split") or leaf.config.get("validation_split")
+        scored = scored_split(leaf.config)
         files = {str(split or scored): [str(path) for path in paths] for split, paths in data.splits.items()}
-        endings = {path.rsplit(".", 1)[-1] for paths in files.values() for path in paths}
+        endings = {path.endswith(".parquet") for paths in files.values() for path in paths}
+        if len(endings) > 1:
+            raise UsageError(f"{KEY}: {data.place}: lm-eval's own command line takes files of one kind only")
         config = {
             "include": str(leaf.path),
             "task": leaf.name,
-            "dataset_path": "parquet" if endings == {"parquet"} else "json",
+            "dataset_path": "parquet" if endings == {True} else "json",
             "dataset_name": None,
             "dataset_kwargs": {"data_files": files},
         }
-        splits = ("training_split", "validation_split", "test_split", "fewshot_split")
-        config.update({key: None for key in splits if leaf.config.get(key) not in files})
+        config.update({key: None for key in SPLITS if leaf.config.get(key) not in files})
         # JSON is YAML.
         (folder / f"{leaf.name}.yaml").write_text(json.dumps(config), encoding="utf-8")
         found = True

@@ -40,10 +40,7 @@ def alike(cells: Sequence[Sequence[Answers]]) -> tuple[list[dict[str, float]], t
     found: list[dict[str, float]] = [{} for _ in cells]
     left_out = []
     for label in sorted({label for cell in cells for answers in cell for label in answers.labels}):
-        asked = [
-            {answers.labels[label]: answers for answers in cell if label in answers.labels}  # of equals the last
-            for cell in cells
-        ]
+        asked = [_by_stamp(label, cell) for cell in cells]
         having = [one for one in asked if one]
         common = [stamp for stamp in having[0] if all(stamp in one for one in having)]
         if not common:
@@ -53,3 +50,13 @@ def alike(cells: Sequence[Sequence[Answers]]) -> tuple[list[dict[str, float]], t
             if stamps:
                 scores.update(stamps[common[-1]].of(label))
     return found, tuple(left_out)
+
+
+def _by_stamp(label: str, cell: Sequence[Answers]) -> dict[str, Answers]:
+    """A cell's answers under a label, of equal stamps the last, in the order of these."""
+    found: dict[str, Answers] = {}
+    for answers in cell:
+        if (stamp := answers.labels.get(label)) is not None:
+            found.pop(stamp, None)
+            found[stamp] = answers
+    return found

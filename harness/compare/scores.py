@@ -29,7 +29,7 @@ def scores_table(arms: Mapping[str, Sequence[Scores]]) -> str:
             asked = [scores for scores in seeds if f"{label}/documents" in scores]
             if asked:
                 count = f"{asked[0][f'{label}/documents']:,.0f}"
-                numbers = [_number(asked, f"{label}/{metric}") for metric in metrics]
+                numbers = [_number(asked, f"{label}/{metric}", several) for metric in metrics]
                 lines.append([label, arm, *([str(len(asked))] if several else []), count, *numbers])
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
@@ -40,13 +40,14 @@ def scores_table(arms: Mapping[str, Sequence[Scores]]) -> str:
     return "\n".join([*text, "", note])
 
 
-def _number(seeds: Sequence[Scores], name: str) -> str:
+def _number(seeds: Sequence[Scores], name: str, several: bool) -> str:
     values = [scores[name] for scores in seeds if name in scores]
     if not values:
         return MISSING
     estimate = mean_interval(values)
     if len(values) == 1:
-        error = seeds[0].get(f"{name}_stderr")
-        return f"{values[0]:.4f}" + (f" ± {error:.4f}" if error is not None else "")
+        metric, dot, kind = name.rpartition("/")[2].partition(".")
+        error = seeds[0].get(f"{name.rpartition('/')[0]}/{metric}_stderr{dot}{kind}")
+        return f"{values[0]:.4f}" + (f" ± {error:.4f}" if error is not None and not several else "")
     low, high = estimate.interval or (estimate.mean, estimate.mean)
     return f"{estimate.mean:.4f} ± {(high - low) / 2:.4f}"

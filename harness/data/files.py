@@ -49,11 +49,11 @@ def missing(name: str, relative_to: Path | None) -> str:
         with contextlib.suppress(OSError, ValueError):
             if os.path.isdir(place / name):
                 return f"{shown(name)} is a folder; name its files: {shown(Path(name) / '*')}"
-    near = ""
+    beside: list[str] = []
     for place in [Path()] if relative_to is None else [relative_to, Path()]:
         with contextlib.suppress(OSError, ValueError):
-            beside = [entry.name for entry in (place / name).parent.iterdir() if entry.is_file()]
-            near = near or shown(nearest(Path(name).name, beside))
+            beside += [entry.name for entry in (place / name).parent.iterdir() if entry.is_file()]
+    near = shown(nearest(Path(name).name, beside))
     return f"no such file: {shown(name)}" + (near if "did you mean" in near else "")
 
 

@@ -99,7 +99,7 @@ def _sweep(folder: Path) -> None:
     """Remove what killed builders left: of this entry, whose lock is held here, and of any other that nobody builds."""
     for leftover in folder.parent.glob("*.*.tmp"):
         key = leftover.name.split(".")[0]
-        with contextlib.suppress(BlockingIOError), contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError), contextlib.ExitStack() as held:
             if key != folder.name:
                 file = held.enter_context((folder.parent / f"{key}.lock").open("ab"))
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -64,11 +64,18 @@ class SubwordTokenizer:
             ordinary = f"'{boundary}' is an ordinary token, which text can have"
             why = ordinary if boundary in known else f"no token '{boundary}'"
             raise BoundaryError(f"{why}{nearest(boundary, special)[:200]}")
-        if boundary is not None and known[boundary] in self.encode(f"{boundary} {boundary}"):
+        if boundary is not None and self._spelt(boundary):
             raise BoundaryError(f"'{boundary}' is found in text that spells it; without a name there is one more token")
         self.boundary = size if boundary is None else known[boundary]
         self.vocabulary = max(size, self.boundary + 1)
         self.text = text
+
+    def _spelt(self, token: str) -> bool:
+        """Whether text that spells the token has it."""
+        try:
+            return self._library.token_to_id(token) in self.encode(f"{token} {token}")
+        except UsageError:  # no token for what it does not know
+            return False
 
     def _special(self) -> list[str]:
         return [token.content for token in self._library.get_added_tokens_decoder().values() if token.special]

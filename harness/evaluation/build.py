@@ -130,7 +130,7 @@ def check(questions: Questions) -> int:
                     context = task.fewshot_context(doc, num_fewshot=questions.num_fewshot[name])
                     task.construct_requests(doc, context, metadata=(name, index, 1))
             raise
-        if task.OUTPUT_TYPE == "multiple_choice":
+        if task.OUTPUT_TYPE == "multiple_choice" and not _has_own_results(task):
             choices = Counter(instance.doc_id for instance in task.instances)
             for index, doc in task.doc_iterator(limit=questions.limit):
                 with _named(name, place(index), doc):
@@ -252,14 +252,24 @@ def _made(name: str, config: dict[str, Any], dataset: Any, place: str, places: S
     return task
 
 
+def _has_own_results(task: Task) -> bool:
+    """Whether the task itself says what of an answer is right."""
+    return type(task).process_results is not ConfigurableTask.process_results or callable(task.config.process_results)
+
+
 def _check_fields(task: Task) -> None:
     """A name alone is a field of the documents, and lm-eval takes it for a text where they do not have it."""
+    if not isinstance(task, ConfigurableTask) or _has_own_results(task):
+        return
     for key in ("doc_to_text", "doc_to_target", "doc_to_choice"):
-        name = getattr(task.config, key, None)
-        if not isinstance(task, ConfigurableTask) or not isinstance(name, str) or not FIELD.fullmatch(name):
-            continue
-        if name not in task.features:
+        name = getattr(task.config, key)
+        if isinstance(name, str) and FIELD.fullmatch(name) and name not in (*task.features, *_literal_choices(task)):
             raise KeyError(name)
+
+
+def _literal_choices(task: Task) -> list[str]:
+    choices = task.config.doc_to_choice
+    return choices if isinstance(choices, list) else []
 
 
 def _perplexity(items: Sequence[Any]) -> float:

@@ -125,7 +125,7 @@ def _places(folder: Path, leaf: Leaf) -> Iterator[tuple[Path, str]]:
         elif group in leaf.parents:
             yield from ((folder / group, stem) for stem in stems)
     dataset = str(leaf.config.get("dataset_path") or "").rsplit("/", 1)[-1]
-    if dataset in groups:
+    if dataset in groups and (not known(dataset) or _same_dataset(dataset, leaf)):
         for stem in stems[1:] or [""]:
             yield folder / dataset, stem
 
@@ -152,13 +152,13 @@ def _splits(place: Path) -> dict[str | None, tuple[Path, ...]]:
             split = PART.sub("", path.name[: -len(ending)])
             found.setdefault(split, []).append(path)
     for paths in found.values():
-        if len(paths) > 1 and len({PART.sub("", path.name) for path in paths}) > 1:
-            raise UsageError(f"{KEY}: {shown(place)} has two files for one split: {_names(paths[:2])}")
+        # As on the hub: all of one kind, numbered through. Else it may be the same twice.
+        ending = next(ending for ending in ENDINGS if paths[0].name.lower().endswith(ending))
+        parts = [f"-{number:05d}-of-{len(paths):05d}{ending}" for number in range(len(paths))]
+        if len(paths) > 1 and not all(path.name.endswith(part) for path, part in zip(paths, parts, strict=True)):
+            names = ", ".join(shown(path.name) for path in paths[:4])
+            raise UsageError(f"{KEY}: {shown(place)}: not the parts of one split: {names}")
     return {split: tuple(paths) for split, paths in found.items()}
-
-
-def _names(paths: list[Path]) -> str:
-    return " and ".join(shown(path.name) for path in paths)
 
 
 def _bytes(path: Path) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import logging
 import math
@@ -62,12 +63,13 @@ def score(
         from harness.evaluation.images import score_classifier, score_denoiser
 
         if isinstance(model.settings, ViTSettings):
-            return _stamped(score_classifier(model, data), data)
-        return _stamped(score_denoiser(model, data, settings, picture), data)
+            return _stamped(score_classifier(model, data), data.digest)
+        return _stamped(score_denoiser(model, data, settings, picture), data.digest)
     if isinstance(data, Symbols):
         from harness.evaluation.symbols import score_symbols
 
-        return _stamped(score_symbols(model, data, settings), data)
+        context = cast(DecoderSettings, model.settings).context
+        return _stamped(score_symbols(model, data, settings), f"{data.digest} {context}")
     if not settings.tasks:  # a machine without lm-eval can still train
         return Scores()
     from harness.evaluation.build import build, check, templates_compiled_once
@@ -105,11 +107,12 @@ def score(
     return scores
 
 
-def _stamped(metrics: dict[str, float], data: ImageSet | Symbols) -> Scores:
-    """Of what is no text: the one label that there is, asked of so many examples of these data."""
+def _stamped(metrics: dict[str, float], examples: str) -> Scores:
+    """Of what is no text: the one label that there is, asked of so many of these examples."""
     label = next(iter(metrics)).split("/")[1]
     count = int(metrics[f"eval/{label}/documents"])
-    return Scores(metrics, {label: {"documents": count, "questions": data.digest[:12]}})
+    questions = hashlib.sha256(examples.encode()).hexdigest()[:12]
+    return Scores(metrics, {label: {"documents": count, "questions": questions}})
 
 
 def _writable(name: str) -> str:

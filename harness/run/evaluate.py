@@ -48,14 +48,14 @@ def evaluate(
     options = RunOptions(jobs=jobs, retry_failed=True)
     try:
         asked = [(member, _cell(layout, member, changes)) for member in members]
-        # What was answered before is shown, whether or not its documents are still there.
+        # What was answered before is shown, whether or not the corpus or the hub can still be had.
         todo = {cell.identity for cell in will_run([cell for _, cell in asked], layout, options)}
         check_questions(cell for _, cell in asked if cell.identity in todo)
     except UsageError as error:
         raise _of_command_line(error) from None
     checked = set()
     for member, cell in asked:
-        key = (str(cell.config["data"]), member.relative_to)
+        key = str([cell.config[part] for part in ("data", "digests", "evaluation")]), member.relative_to
         if cell.identity in todo and needs_data(cell.config) and key not in checked:
             check_data(cell.config, member.name, Path(member.relative_to) if member.relative_to else None)
             checked.add(key)

@@ -22,6 +22,11 @@ def test_of_several_answers_the_preferred_one_to_the_questions_of_all_is_shown()
     assert alike([one, [said(0.4, "x", "copa")], []])[0] == [{"eval/piqa/acc": 0.3}, {"eval/copa/acc": 0.4}, {}]
 
 
+def test_what_was_said_twice_counts_where_it_was_said_last() -> None:
+    cell = [said(0.9, "new"), said(0.1, "old"), said(0.8, "new")]
+    assert alike([cell, cell])[0] == [{"eval/piqa/acc": 0.8}] * 2
+
+
 def test_answers_of_one_evaluation_are_never_mixed_with_those_of_another() -> None:
     full = Answers({"eval/piqa/acc": 0.5, "eval/piqa/margin": 1.0}, {"piqa": "a"})
     assert alike([[full, said(0.6, "a")]]) == ([{"eval/piqa/acc": 0.6}], ())

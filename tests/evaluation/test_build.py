@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -207,7 +208,7 @@ def broken(
         ("copa", broken(lambda row: row.update(question="because"), 1, "copa"), "copa/validation.jsonl:2: KeyError: 'because'"),
         ("hellaswag", broken(lambda row: row.update(endings=None), 3, "hellaswag"), "hellaswag/validation.jsonl:4: "),
         ("piqa", lambda f: [write_rows(f / "piqa" / f"validation.{end}", [MAKERS["piqa"][1](0)]) for end in ("json", "jsonl")],
-         "has two files for one split: validation.json and validation.jsonl"),
+         "not the parts of one split: validation.json, validation.jsonl"),
         ("hellaswag", broken(lambda row: row.update(label="none"), 2, "hellaswag"), "'hellaswag' cannot be asked of"),
         ("arc_easy", lambda f: write_rows(f / "arc_easy" / "validation.jsonl", [MAKERS["arc_easy"][1](0)]),
          "'arc_easy' is scored on its split 'test': no test.jsonl, .json or .parquet in"),
@@ -293,3 +294,24 @@ def test_a_task_that_is_called_like_a_group_but_is_of_other_documents_does_not_t
     [own], [other] = (asked.local for asked in resolve(settings))
     assert own is not None
     assert other is None
+
+
+def test_a_task_that_judges_by_itself_need_not_have_a_right_answer(tmp_path: Path) -> None:
+    """lm-eval's `simple_cooccurrence_bias` says "all" where others name a field, and never looks at it."""
+    write_rows(tmp_path / "simple_cooccurrence_bias" / "test.jsonl", [{"sentence": sentence(i, 5)} for i in range(3)])
+    [made] = ask(tmp_path, "simple_cooccurrence_bias")
+    assert len(requests(made)["simple_cooccurrence_bias"]) == 12
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz"])
+def test_a_split_may_lie_in_parts_but_only_in_all_of_them(tmp_path: Path, ending: str) -> None:
+    whole = tmp_path / "whole.jsonl"
+    for number in range(2):
+        write_rows(whole, [MAKERS["piqa"][1](number)])
+        part = tmp_path / "piqa" / f"validation-{number:05d}-of-00002{ending}"
+        part.parent.mkdir(exist_ok=True)
+        part.write_bytes(gzip.compress(whole.read_bytes()) if ending.endswith("gz") else whole.read_bytes())
+    assert len(requests(ask(tmp_path, "piqa")[0])["piqa"]) == 4
+    part.rename(part.with_name(f"validation-00002-of-00003{ending}"))
+    with pytest.raises(UsageError, match=r"not the parts of one split: validation-00000-of-00002"):
+        ask(tmp_path, "piqa")

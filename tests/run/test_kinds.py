@@ -158,6 +158,11 @@ def test_a_suite_of_a_diagnostic_records_what_is_answered_in_all_and_in_slices(
     cells = {file: file.stat().st_mtime_ns for file in (results / "cells").glob("*/weights.pt")}
     assert main(["run", str(path), "evaluation.limit=7"]) == 0
     assert {file: file.stat().st_mtime_ns for file in (results / "cells").glob("*/weights.pt")} == cells
+    assert main(["evaluate", "dhc-s1", "--limit", "2"]) == 0
+    capsys.readouterr()
+    assert main(["compare", str(path), "--json"]) == 0
+    again = {arm["arm"]: arm["scores"] for arm in json.loads(capsys.readouterr().out)["arms"]}
+    assert again == {name: arm["scores"] for name, arm in arms.items()}, "fewer sequences, asked of one cell only"
     assert main(["plan", str(path), "--device", "here"]) == 0, "a step is measured on sequences too"
     for name in ("induction", "brackets"):
         short = [f"data={{corpus: {name}}}", "model.context=24", "seeds=[1]"]
