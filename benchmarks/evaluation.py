@@ -35,7 +35,8 @@ from harness.data.documents import Corpus, texts
 from harness.data.settings import data_settings
 from harness.data.subwords import SubwordTokenizer
 from harness.evaluation.asked import resolve
-from harness.evaluation.build import build, check, templates_compiled_once
+from harness.evaluation.build import build, templates_compiled_once
+from harness.evaluation.checks import check
 from harness.evaluation.lm import HarnessLM
 from harness.evaluation.local import eval_folder
 from harness.evaluation.settings import EvaluationSettings

@@ -6,9 +6,7 @@ import contextlib
 import functools
 import inspect
 import math
-import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,17 +21,14 @@ from lm_eval.tasks._yaml_loader import load_yaml
 from harness.data import hub
 from harness.data.documents import Corpus
 from harness.data.files import Row
-from harness.errors import HarnessError, UsageError, nearest, shown
+from harness.errors import UsageError, shown
 from harness.evaluation import ours
 from harness.evaluation.asked import Asked
+from harness.evaluation.checks import SEED, check_fields, named
 from harness.evaluation.local import KEY, VARIABLE, LocalData, looked_for, scored_split
-from harness.evaluation.samples import gold_of
 from harness.evaluation.settings import EvaluationSettings
 from harness.evaluation.stock import Leaf, find
 
-SEED = 1234
-"""lm-eval's own default for choosing few-shot examples."""
-FIELD = re.compile(r"[A-Za-z_]\w*")
 SPLITS = ("training_split", "validation_split", "test_split", "fewshot_split")
 
 
@@ -106,37 +101,6 @@ def build(asked: Asked, settings: EvaluationSettings, corpus: Corpus | None, fol
     cut = limit is not None and any(len(task.eval_docs) > limit for task in tasks.values())
     label = asked.name + (f":{settings.num_fewshot}shot" if unusual else "") + (f":{limit}" if cut else "")
     return Questions(asked.name, label, tasks, groups, limit, shots, places)
-
-
-def check(questions: Questions) -> int:
-    """Build every request that `evaluate` will; returns how many there are. Raises UsageError for the first document
-    that does not have what the task asks of it, and for one whose right answer is none of the choices: lm-eval would
-    count it as wrong."""
-    count = 0
-    for name, task in questions.tasks.items():
-        places = questions.places.get(name, [])
-
-        def place(index: int, places: list[str] = places, task: Task = task) -> str:
-            # A task may drop rows and put them in another order.
-            return places[index] if len(places) == len(task.eval_docs) else f"document {index}"
-
-        try:
-            task.build_all_requests(limit=questions.limit)
-            count += len(task.instances)
-            task.set_fewshot_seed(seed=SEED)  # or `evaluate` would draw other examples than these
-        except Exception:  # whatever templates and functions of a task raise
-            for index, doc in task.doc_iterator(limit=questions.limit):
-                with _named(name, place(index), doc):
-                    context = task.fewshot_context(doc, num_fewshot=questions.num_fewshot[name])
-                    task.construct_requests(doc, context, metadata=(name, index, 1))
-            raise
-        if task.OUTPUT_TYPE == "multiple_choice" and not _has_own_results(task):
-            choices = Counter(instance.doc_id for instance in task.instances)
-            for index, doc in task.doc_iterator(limit=questions.limit):
-                with _named(name, place(index), doc):
-                    if not gold_of(task, doc, choices[index]):
-                        raise ValueError("its right answer is none of the choices")
-    return count
 
 
 def check_examples(leaf: Leaf, local: LocalData, shots: int) -> None:
@@ -231,45 +195,25 @@ def _made(name: str, config: dict[str, Any], dataset: Any, place: str, places: S
     kind = type(base.__name__, (_Given, base), {"given": dataset})
     takes_config = "config" in inspect.signature(base.__init__).parameters
     first = {} if dataset is None else next(iter(dataset.values()))[0]
-    with _named(name, place, first):
+    with named(name, place, first):
         try:
             task = kind(config=config) if takes_config else kind()
         except Exception:
             if callable(process):
                 for index, row_place in enumerate(places):
                     row = dataset[scored_split(config)].select([index])
-                    with _named(name, row_place, row[0]):
+                    with named(name, row_place, row[0]):
                         process(row)
             raise
         if not len(task.eval_docs):
             raise UsageError(f"evaluation.tasks: {place} leaves no document for the task '{name}'")
-        _check_fields(task)
+        check_fields(task)
     task.config.task = name
     aggregations = task.aggregation()
     for metric, function in aggregations.items():
         if function is weighted_perplexity:
             aggregations[metric] = _perplexity
     return task
-
-
-def _has_own_results(task: Task) -> bool:
-    """Whether the task itself says what of an answer is right."""
-    return type(task).process_results is not ConfigurableTask.process_results or callable(task.config.process_results)
-
-
-def _check_fields(task: Task) -> None:
-    """A name alone is a field of the documents, and lm-eval takes it for a text where they do not have it."""
-    if not isinstance(task, ConfigurableTask) or _has_own_results(task):
-        return
-    for key in ("doc_to_text", "doc_to_target", "doc_to_choice"):
-        name = getattr(task.config, key)
-        if isinstance(name, str) and FIELD.fullmatch(name) and name not in (*task.features, *_literal_choices(task)):
-            raise KeyError(name)
-
-
-def _literal_choices(task: Task) -> list[str]:
-    choices = task.config.doc_to_choice
-    return choices if isinstance(choices, list) else []
 
 
 def _perplexity(items: Sequence[Any]) -> float:
@@ -292,25 +236,6 @@ def _group_config(name: str, config: dict[str, Any]) -> GroupConfig:
 
 def _asked(documents: int, limit: int | None) -> int:
     return documents if limit is None else min(documents, limit)
-
-
-@contextlib.contextmanager
-def _named(name: str, place: str, row: Mapping[str, Any]) -> Iterator[None]:
-    """What a task's templates and functions raise for documents of another form, as one line. `row` is the document,
-    or one of them."""
-    try:
-        yield
-    except HarnessError:
-        raise
-    except Exception as error:
-        text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        missing = re.search(r"'([^']+)' is undefined|has no attribute '([^']+)'", text)
-        field = missing and (missing.group(1) or missing.group(2))
-        if isinstance(error, KeyError):
-            field, text = str(error.args[0]), f"KeyError: {text}"
-        if field is not None and field not in row and field not in map(str, row.values()):
-            text = f"no field '{field}'{nearest(field, row)}"
-        raise UsageError(f"evaluation.tasks: '{name}' cannot be asked of {place}: {text}") from error
 
 
 @contextlib.contextmanager

@@ -54,7 +54,8 @@ class LocalData:
         for path in self.files(split) or ():
             rows = rows_of(path, KEY)
             assert rows is not None  # an ending that is one of ENDINGS
-            found += [(f"{shown(path)}:{number}", row) for number, row in rows]
+            name = shown(path)
+            found += [(f"{name}:{number}", row) for number, row in rows]
         if not found:
             raise UsageError(f"{KEY}: {shown(self.place)}: the split '{split}' is empty")
         having = Counter(key for _, row in found for key in row)

@@ -72,7 +72,8 @@ def score(
         return _stamped(score_symbols(model, data, settings), f"{data.digest} {context}")
     if not settings.tasks:  # a machine without lm-eval can still train
         return Scores()
-    from harness.evaluation.build import build, check, templates_compiled_once
+    from harness.evaluation.build import build, templates_compiled_once
+    from harness.evaluation.checks import check
     from harness.evaluation.lm import HarnessLM
 
     corpus = data if isinstance(data, Corpus) else None

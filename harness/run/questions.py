@@ -46,7 +46,8 @@ def _build(stock: list[Asked], settings: EvaluationSettings) -> None:
     local = all(data is not None for asked in stock for _, data in asked.sources())
     for name in QUIET if local else QUIET[:2]:  # before the libraries are imported: they look for a network
         os.environ.setdefault(name, "1")
-    from harness.evaluation.build import build, check, templates_compiled_once
+    from harness.evaluation.build import build, templates_compiled_once
+    from harness.evaluation.checks import check
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     with templates_compiled_once():

@@ -13,7 +13,8 @@ from evaluation_support import EVALS, MAKERS, needs_evals, sentence, write_rows
 
 from harness.errors import UsageError
 from harness.evaluation.asked import resolve
-from harness.evaluation.build import Questions, build, check, templates_compiled_once
+from harness.evaluation.build import Questions, build, templates_compiled_once
+from harness.evaluation.checks import check
 from harness.evaluation.settings import EvaluationSettings
 from harness.lm_eval_cli import local_tasks
 
