@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.data.corpora import load_corpus
 from harness.data.settings import StdlibSettings
+from harness.errors import first_line
 from harness.run.environment import PACKAGES, environment
 from harness.run.layout import Layout
 
@@ -24,8 +25,7 @@ def checks(layout: Layout) -> list[dict[str, Any]]:
         try:
             found.append({"check": name, "ok": True, "found": look()})
         except Exception as error:
-            reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
-            found.append({"check": name, "ok": False, "found": reason})
+            found.append({"check": name, "ok": False, "found": first_line(error)})
 
     def packages() -> str:
         missing = [name for name in PACKAGES if facts["packages"][name] is None and name not in OPTIONAL]

@@ -41,10 +41,18 @@ class DivergedError(HarnessError):
 def nearest(name: object, choices: Iterable[object]) -> str:
     """`"; did you mean 'x'?"`, or the list of choices where none of them is close."""
     known = [str(choice) for choice in choices]
-    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean '{close[0]}'?"
-    return f"; known: {', '.join(known)}" if known else ""
+    return close(name, known) or (f"; known: {', '.join(known)}" if known else "")
+
+
+def close(name: object, choices: Iterable[object]) -> str:
+    """`"; did you mean 'x'?"`, or nothing where none of the choices is close."""
+    found = difflib.get_close_matches(str(name), [str(choice) for choice in choices], n=1, cutoff=0.5)
+    return f"; did you mean '{found[0]}'?" if found else ""
+
+
+def first_line(error: object) -> str:
+    """What went wrong, in a line."""
+    return shown((str(error).strip().splitlines() or [type(error).__name__])[0][:300])
 
 
 def shown(path: object) -> str:

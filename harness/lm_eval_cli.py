@@ -20,7 +20,7 @@ from typing import Any
 
 from harness.errors import HarnessError, UsageError
 from harness.evaluation.asked import Asked, resolve
-from harness.evaluation.local import KEY, VARIABLE, scored_split
+from harness.evaluation.local import KEY, VARIABLE
 from harness.evaluation.settings import OURS, EvaluationSettings
 from harness.evaluation.stock import matching
 
@@ -123,8 +123,7 @@ def _write(asked: Asked, folder: Path, shots: int | None) -> bool:
         if data is None:
             continue
         check_examples(leaf, data, shots_of(leaf, shots))
-        scored = scored_split(leaf.config)
-        files = {str(split or scored): [str(path) for path in paths] for split, paths in data.splits.items()}
+        files = {split: [str(path) for path in paths] for split, paths in data.files_of(leaf).items()}
         endings = {path.endswith(".parquet") for paths in files.values() for path in paths}
         if len(endings) > 1:
             raise UsageError(f"{KEY}: {data.place}: lm-eval's own command line takes files of one kind only")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from harness.compare.answers import Answers, alike, of_record
+from harness.compare.answers import PREFIX, Answers, alike, of_record
 from harness.compare.statistics import Estimate, geometric_mean, mean_interval, paired_difference
 from harness.tracking import TAG_STATE, Record
 
@@ -197,4 +197,4 @@ def _ratio(records: dict[int, Record], base: dict[int, Record], metric: str) -> 
 def _means(seeds: list[dict[str, float]]) -> dict[str, float]:
     """Mean over seeds of every score, as `task/metric`; a seed that lacks one leaves it out for the arm."""
     common = sorted(set.intersection(*(set(scores) for scores in seeds))) if seeds else []
-    return {name.removeprefix("eval/"): sum(scores[name] for scores in seeds) / len(seeds) for name in common}
+    return {name.removeprefix(PREFIX): sum(scores[name] for scores in seeds) / len(seeds) for name in common}

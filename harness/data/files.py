@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.documents import Document
-from harness.errors import UsageError, nearest, shown
+from harness.data.places import folders
+from harness.errors import UsageError, close, nearest, shown
 
 ROWS_AT_ONCE = 1024
 AT_ONCE = 2**20
@@ -28,7 +29,7 @@ def found_files(patterns: Iterable[str], key: str, relative_to: Path | None) -> 
     UsageError for a pattern without files."""
     paths: list[Path] = []
     for pattern in patterns:
-        for place in [Path()] if relative_to is None else [relative_to, Path()]:
+        for place in folders(relative_to):
             # The place itself is no pattern, whatever signs its name has.
             matches = [pattern] if os.path.isfile(place / pattern) else _matches(pattern, place)
             if chosen := [place / match for match in matches if os.path.isfile(place / match)]:
@@ -45,16 +46,13 @@ def found_files(patterns: Iterable[str], key: str, relative_to: Path | None) -> 
 
 def missing(name: str, relative_to: Path | None) -> str:
     """What to say of a file that is not there, with the nearest that is."""
-    for place in [Path()] if relative_to is None else [relative_to, Path()]:
+    beside: list[str] = []
+    for place in folders(relative_to):
         with contextlib.suppress(OSError, ValueError):
             if os.path.isdir(place / name):
                 return f"{shown(name)} is a folder; name its files: {shown(Path(name) / '*')}"
-    beside: list[str] = []
-    for place in [Path()] if relative_to is None else [relative_to, Path()]:
-        with contextlib.suppress(OSError, ValueError):
             beside += [entry.name for entry in (place / name).parent.iterdir() if entry.is_file()]
-    near = shown(nearest(Path(name).name, beside))
-    return f"no such file: {shown(name)}" + (near if "did you mean" in near else "")
+    return f"no such file: {shown(name)}{shown(close(Path(name).name, beside))}"
 
 
 def _matches(pattern: str, place: Path) -> list[str]:

@@ -16,8 +16,9 @@ from typing import Any
 
 from harness.data.documents import Document
 from harness.data.files import named_by_content
+from harness.data.places import folders
 from harness.data.settings import HubSettings
-from harness.errors import UsageError, nearest, shown
+from harness.errors import UsageError, first_line, nearest, shown
 
 OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
 TRUE = ("1", "ON", "YES", "TRUE")
@@ -123,8 +124,7 @@ def _commit(settings: HubSettings, about: str) -> str | None:
 
 def local_folder(name: str, relative_to: Path | None) -> Path | None:
     """The folder that a dataset's name is the path of, where it is one."""
-    places = [relative_to / name] if relative_to is not None else []
-    return next((place for place in [*places, Path(name)] if os.path.isdir(place)), None)
+    return next((place / name for place in folders(relative_to) if os.path.isdir(place / name)), None)
 
 
 def _documents(dataset: Iterable[dict[str, Any]], field: str, about: str) -> Iterator[Document]:
@@ -140,8 +140,3 @@ def _documents(dataset: Iterable[dict[str, Any]], field: str, about: str) -> Ite
         raise
     except Exception as error:  # the network goes, a shard is torn
         raise UsageError(f"{about}: cannot be read after row {number}: {first_line(error)}") from error
-
-
-def first_line(error: object) -> str:
-    """What went wrong, in a line."""
-    return shown((str(error).strip().splitlines() or [type(error).__name__])[0][:300])

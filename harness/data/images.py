@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from harness.data.image_files import Sides, read_cifar10, read_digits, read_image_folder
 from harness.data.inputs import ImageInputs
+from harness.data.places import folders
 from harness.data.settings.images import (
     Cifar10Settings,
     DigitsSettings,
@@ -128,8 +129,7 @@ def _read(settings: ImageSettings, relative_to: Path | None) -> Sides:
 
 
 def _folder(name: str, relative_to: Path | None) -> Path:
-    places = [relative_to / name] if relative_to is not None else []
-    for place in [*places, Path(name)]:
-        if place.is_dir():
-            return place
+    for place in folders(relative_to):
+        if (place / name).is_dir():
+            return place / name
     raise UsageError(f"data.files: no such folder: {name}")

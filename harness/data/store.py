@@ -22,6 +22,7 @@ from harness.errors import UsageError, shown
 
 META = "meta.json"
 SMALL = 4 * 2**20
+"""Bytes up to which a file is known again by its content."""
 
 
 def cache_folder() -> Path:

@@ -16,16 +16,18 @@ import numpy as np
 from harness.data.documents import Corpus, size_of
 from harness.data.files import missing
 from harness.data.pieces import in_pieces, sections
+from harness.data.places import folders
 from harness.data.settings.tokenizers import BPESettings, FileSettings, TokenizerSettings
 from harness.data.store import built
 from harness.data.tokenizers import ByteTokenizer, Counts, Tokenizer, Tokens, token_type
 from harness.errors import UsageError, nearest, shown
 from harness.progress import Meter
 
-RECIPE = "byte-level, GPT-2's words, no prefix space, long lines in pieces"
+RECIPE = "byte-level, GPT-2's words, no prefix space, long lines cut before a word"
 """Part of the key of every trained tokenizer; changed when the training is."""
 FILE = "tokenizer.json"
 MOST_TOKENS = 2**22
+"""Of a file: a table of embeddings reaches to its largest id."""
 UNUSED = ("truncation", "padding", "post_processor")
 """Parts of a file that no text is encoded with here."""
 
@@ -200,9 +202,8 @@ def _train(settings: BPESettings, corpus: Corpus) -> str:
 
 
 def _from_file(settings: FileSettings, relative_to: Path | None) -> SubwordTokenizer:
-    places = [relative_to / settings.file] if relative_to is not None else []
-    for place in [*places, Path(settings.file)]:
-        if not os.path.isfile(place):
+    for folder in folders(relative_to):
+        if not os.path.isfile(place := folder / settings.file):
             continue
         try:
             return SubwordTokenizer(place.read_text(encoding="utf-8"), settings.boundary)

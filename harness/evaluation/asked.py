@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import UsageError, nearest
+from harness.errors import UsageError, close
 from harness.evaluation.local import LocalData, eval_folder, locate
 from harness.evaluation.settings import OURS, EvaluationSettings
 from harness.evaluation.stock import Leaf, Stock, find, known
@@ -60,5 +60,4 @@ def resolve(settings: EvaluationSettings, relative_to: Path | None = None) -> li
 
 def nearest_of_ours(name: str) -> str:
     """`; did you mean 'cloze'?` for an unknown name that is near one of ours."""
-    near = "" if known(name) else nearest(name, OURS)
-    return near if "did you mean" in near else ""
+    return "" if known(name) else close(name, OURS)

@@ -21,7 +21,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 from harness.data import hub
 from harness.data.documents import Corpus
 from harness.data.files import Row
-from harness.errors import UsageError, shown
+from harness.errors import UsageError, first_line, shown
 from harness.evaluation import ours
 from harness.evaluation.asked import Asked
 from harness.evaluation.checks import SEED, check_fields, named
@@ -106,17 +106,12 @@ def build(asked: Asked, settings: EvaluationSettings, corpus: Corpus | None, fol
 def check_examples(leaf: Leaf, local: LocalData, shots: int) -> None:
     """Raises UsageError where local documents lack the split that the examples come from: lm-eval would take another,
     even the one that is scored."""
-    source, there = _fewshot_split(leaf.config), splits_of(leaf, local)
+    source, there = _fewshot_split(leaf.config), local.files_of(leaf)
     if shots and source is not None and source not in there:
         raise UsageError(
             f"evaluation.num_fewshot: the examples of '{leaf.name}' are from its split '{source}', and "
             f"{shown(local.place)} has {', '.join(sorted(there))}"
         )
-
-
-def splits_of(leaf: Leaf, local: LocalData) -> set[str]:
-    """Names of the splits that are there."""
-    return {str(scored_split(leaf.config) if split is None else split) for split in local.splits}
 
 
 def shots_of(leaf: Leaf, wanted: int | None) -> int:
@@ -135,7 +130,7 @@ def _task(leaf: Leaf, local: LocalData | None, shots: int, folder: Path | None) 
         place, available = f"'{leaf.config.get('dataset_path')}' on the hub", set(dataset or ())
     else:
         check_examples(leaf, local, shots)
-        place, available = shown(local.place), splits_of(leaf, local)
+        place, available = shown(local.place), set(local.files_of(leaf))
         if scored is not None:
             available = {scored, str(source)} if shots and source is not None else {scored}
         found = {split: local.rows(split) for split in sorted(available)}
@@ -184,8 +179,9 @@ def _dataset(splits: dict[str, Sequence[Row]], name: str) -> Any:
         try:
             made[split] = datasets.Dataset.from_list([{key: row.get(key) for key in keys} for row in rows])
         except Exception as error:  # of arrow: a field that is text here and a number there
-            reason = str(error).splitlines()[0]
-            raise UsageError(f"{KEY}: the rows of '{name}' ({split}) do not fit together: {reason}") from error
+            raise UsageError(
+                f"{KEY}: the rows of '{name}' ({split}) do not fit together: {first_line(error)}"
+            ) from error
     return datasets.DatasetDict(made)
 
 

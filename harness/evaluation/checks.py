@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.task import ConfigurableTask, Task
 
-from harness.errors import HarnessError, UsageError, nearest
+from harness.errors import HarnessError, UsageError, first_line, nearest
 from harness.evaluation.samples import gold_of
 
 if TYPE_CHECKING:
@@ -41,19 +41,13 @@ def check(questions: Questions) -> int:
     count it as wrong."""
     count = 0
     for name, task in questions.tasks.items():
-        places = questions.places.get(name, [])
-
-        def place(index: int, places: list[str] = places, task: Task = task) -> str:
-            # A task may drop rows and put them in another order.
-            return places[index] if len(places) == len(task.eval_docs) else f"document {index}"
-
         try:
             task.build_all_requests(limit=questions.limit)
             count += len(task.instances)
             task.set_fewshot_seed(seed=SEED)  # or `evaluate` would draw other examples than these
         except Exception:  # whatever templates and functions of a task raise
             for index, doc in task.doc_iterator(limit=questions.limit):
-                with named(name, place(index), doc):
+                with named(name, _place(questions, name, index), doc):
                     context = task.fewshot_context(doc, num_fewshot=questions.num_fewshot[name])
                     task.construct_requests(doc, context, metadata=(name, index, 1))
             raise
@@ -61,9 +55,15 @@ def check(questions: Questions) -> int:
             choices = Counter(instance.doc_id for instance in task.instances)
             for index, doc in {instance.doc_id: instance.doc for instance in task.instances}.items():
                 if not gold_of(task, doc, choices[index]):
-                    where = f"evaluation.tasks: '{name}' cannot be asked of {place(index)}"
+                    where = f"evaluation.tasks: '{name}' cannot be asked of {_place(questions, name, index)}"
                     raise UsageError(f"{where}: its right answer is none of the choices")
     return count
+
+
+def _place(questions: Questions, name: str, index: int) -> str:
+    """Where a document of a task stands: its row, unless the task drops some."""
+    places = questions.places.get(name, [])
+    return places[index] if len(places) == len(questions.tasks[name].eval_docs) else f"document {index}"
 
 
 def _has_own_results(task: Task) -> bool:
@@ -95,7 +95,7 @@ def named(name: str, place: str, row: Mapping[str, Any]) -> Iterator[None]:
     except HarnessError:
         raise
     except Exception as error:
-        text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        text = first_line(error)
         missing = re.search(r"'([^']+)' is undefined|has no attribute '([^']+)'", text)
         field = missing and (missing.group(1) or missing.group(2))
         if isinstance(error, KeyError):

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.files import Row, rows_of
+from harness.data.places import folders
 from harness.errors import UsageError, shown
 from harness.evaluation.stock import Leaf, find, known
 
@@ -43,6 +44,11 @@ class LocalData:
             for path in paths:
                 digest.update(f"\0{split}\0{hashlib.sha256(_bytes(path)).hexdigest()}".encode())
         return digest.hexdigest()
+
+    def files_of(self, leaf: Leaf) -> dict[str, tuple[Path, ...]]:
+        """Files by split; those without one are of the split that is scored."""
+        scored = scored_split(leaf.config)
+        return {str(scored if split is None else split): paths for split, paths in self.splits.items()}
 
     def files(self, split: str) -> tuple[Path, ...] | None:
         return self.splits.get(split) or self.splits.get(None)
@@ -69,10 +75,9 @@ def eval_folder(named: str | None, relative_to: Path | None) -> Path | None:
     """The folder of local documents: the one that is named, else HARNESS_EVAL_DATA's, else none. Raises UsageError for
     one that is not there."""
     if named is not None:
-        places = [relative_to / named] if relative_to is not None else []
-        for place in [*places, Path(named)]:
-            if place.is_dir():
-                return place.resolve()
+        for place in folders(relative_to):
+            if (place / named).is_dir():
+                return (place / named).resolve()
         raise UsageError(f"{KEY}: no such folder: {shown(named)}")
     if not (variable := os.environ.get(VARIABLE)):
         return None

@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from harness.errors import UsageError, nearest
+from harness.errors import UsageError, close
 
 NAME = re.compile(rb'^["\']?(task|group)["\']?[ \t]*:[ \t]*["\']?([\w.+/()-]+)["\']?[ \t]*(?:#.*)?\r?$', re.MULTILINE)
 PYTHON = re.compile(rb'^["\']?class["\']?[ \t]*:', re.MULTILINE)
@@ -151,8 +151,7 @@ def _nearest(name: str) -> str:
     if beginning:
         first = sorted(beginning, key=lambda known: (len(_index()[known][1].parent.name), len(known)))[:3]
         return f"; there are {', '.join(first)}"
-    near = nearest(name, _index())
-    return near if "did you mean" in near else "; lm-eval ls tasks lists all"
+    return close(name, _index()) or "; lm-eval ls tasks lists all"
 
 
 def folder() -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import __version__
-from harness.errors import InconclusiveError
+from harness.errors import InconclusiveError, first_line
 from harness.run.celldir import EXPERTS, read_json, write_json
 from harness.run.layout import Layout
 from harness.run.recording import catch_up
@@ -73,8 +73,7 @@ def compare_cells(
         catch_up(layout, tracker, name, cells)
         records = tracker.read(name)
     except Exception as error:  # whatever MLflow, its database or its server raises
-        reason = str(error).strip().splitlines()[0][:300] if str(error) else type(error).__name__
-        raise InconclusiveError(f"the record in MLflow at {tracker.uri} cannot be read: {reason}") from error
+        raise InconclusiveError(f"the record in MLflow at {tracker.uri} cannot be read: {first_line(error)}") from error
     from harness.compare.results import Wanted, comparisons
 
     wanted = [Wanted(cell.arm, cell.seed, cell.identity, cell.evaluation, _answers(layout, cell)) for cell in cells]

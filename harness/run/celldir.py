@@ -175,6 +175,13 @@ class CellDir:
         result: dict[str, Any] | None = read_json(self.path / "result.json")
         return result
 
+    def trained_config(self) -> dict[str, Any]:
+        """The configuration of a trained cell. Raises UsageError for a folder that is none."""
+        config: dict[str, Any] | None = read_json(self.path / "config.json")
+        if config is None or self.result() is None or not self.weights.exists():
+            raise UsageError(f"{self.path} is no folder of a trained cell")
+        return config
+
     def scores(self, evaluation: str) -> dict[str, Any] | None:
         """Metrics, stamps and time under an evaluation key, or under one that covers it; None where there are none."""
         found = [one for key, one in self.all_scores().items() if covers(key, evaluation)]

@@ -16,7 +16,6 @@ from harness.evaluation.asked import resolve
 from harness.evaluation.local import eval_folder
 from harness.evaluation.settings import EvaluationSettings
 from harness.run.cell import needs_data
-from harness.run.celldir import read_json
 from harness.run.layout import Layout
 from harness.run.members import Member, directory, find
 from harness.run.questions import check_data, check_questions
@@ -76,10 +75,7 @@ def evaluate(
 
 
 def _cell(layout: Layout, member: Member, changes: dict[str, Any]) -> Cell:
-    path = directory(layout, member).path
-    config: dict[str, Any] | None = read_json(path / "config.json")
-    if config is None:
-        raise UsageError(f"{path} is no folder of a trained cell: it has no config.json")
+    config = directory(layout, member).trained_config()
     if "tier" in changes and "limit" not in changes:
         changes = {**changes, "limit": None}  # the suite's limit would stand in the tier's way
     try:

@@ -16,7 +16,7 @@ from harness.data.tokenizers import ByteTokenizer, Tokenizer
 from harness.errors import HarnessError, UsageError
 from harness.models.network import Network
 from harness.models.settings import AnyModel
-from harness.run.celldir import TOKENIZER, CellDir, read_json
+from harness.run.celldir import TOKENIZER, CellDir
 from harness.training.recipe import Recipe, build_model, device_of
 from harness.training.settings import TrainSettings
 
@@ -59,9 +59,7 @@ def load_tokenizer(config: dict[str, Any], cell: CellDir) -> Tokenizer:
 def open_cell(path: Path) -> tuple[dict[str, Any], CellDir]:
     """(configuration, directory) of a trained cell of text. Raises UsageError for a folder that is none."""
     cell = CellDir(path)
-    config = read_json(path / "config.json")
-    if config is None or cell.result() is None or not cell.weights.exists():
-        raise UsageError(f"{path} is no folder of a trained cell")
+    config = cell.trained_config()
     if not isinstance(data_settings(**config["data"]), TextSettings):
         raise UsageError(f"{path} was not trained on text: lm-eval has no questions for it")
     return config, cell

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from harness.errors import first_line
 from harness.run.celldir import DATA, EXPERTS, TOKENIZER, read_json
 from harness.run.layout import Layout
 from harness.suite.cells import Cell, by_identity
@@ -114,7 +115,7 @@ class Recorder(threading.Thread):
             while (cell := self._queue.get()) is not None:
                 replay(self.layout, self.tracker, self.suite, cell)
         except Exception as error:
-            self.error = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200] if str(error) else ''}"
+            self.error = f"{type(error).__name__}: {first_line(error)}"
             self.warn(
                 f"MLflow at {self.tracker.uri} does not answer ({self.error}); the run goes on, and what it missed is "
                 "replayed from the journals by the next run or compare"

@@ -45,10 +45,7 @@ print((folder / "data.bin").read_text(), meta["made_by"], flush=True)
 Start = Callable[[float], "subprocess.Popen[str]"]
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture

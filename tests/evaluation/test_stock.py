@@ -72,9 +72,10 @@ def test_functions_are_text_until_somebody_reads_them_with_functions() -> None:
 def test_finding_imports_neither_lm_eval_nor_torch() -> None:
     code = (
         "import sys; from harness.evaluation.stock import find; find('blimp'); find('mmlu');"
-        "assert not {'lm_eval', 'torch', 'datasets', 'numpy'} & set(sys.modules), sys.modules.keys()"
+        "print(*sorted({'lm_eval', 'torch', 'datasets', 'numpy', 'yaml'} & set(sys.modules)))"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "yaml\n"
 
 
 def test_a_digest_changes_with_the_question() -> None:
