@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tiny_support import ROOT, TINY
+
+if TYPE_CHECKING:
+    from harness.run.layout import Layout
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -38,6 +42,27 @@ def tiny_suite(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made once: the migrations of a fresh database take seconds, a copy takes none."""
+    from harness.tracking import Tracker
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    Tracker(f"sqlite:///{path}").connect()
+    return path
+
+
+@pytest.fixture
+def layout(tmp_path: Path, empty_store: Path) -> Layout:
+    """A results folder with an empty record."""
+    from harness.run.layout import Layout
+
+    found = Layout(tmp_path / "results")
+    found.prepare()
+    shutil.copy(empty_store, found.root / "mlflow.db")
+    return found
 
 
 def _sources() -> list[bytes]:

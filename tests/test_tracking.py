@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from record_support import play
 from sqlalchemy.engine import make_url
 
 from harness.data.documents import Corpus, Document
@@ -29,22 +29,6 @@ ENTRY = Entry(
 )
 Line = dict[str, Any]
 CORPUS = Corpus("fake", (Document("a", b"train"),), (Document("b", b"valid"),))
-
-
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Made once: the migrations of a fresh database take seconds, a copy takes none."""
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    Tracker(f"sqlite:///{path}").connect()
-    return path
-
-
-@pytest.fixture
-def layout(tmp_path: Path, empty_store: Path) -> Layout:
-    found = Layout(tmp_path / "results")
-    found.prepare()
-    shutil.copy(empty_store, found.root / "mlflow.db")
-    return found
 
 
 @pytest.fixture
@@ -71,21 +55,6 @@ def history(tracker: Tracker, run: str, metric: str = "loss") -> list[tuple[int,
 
 def points(lines: list[Line]) -> list[tuple[int, float, int]]:
     return [(line["step"], line["values"]["loss"], line["time"]) for line in lines]
-
-
-def play(layout: Layout, cell: Cell, state: str = "done", loss: float = 3.0, born: int = 7) -> None:
-    """The directory of a cell as its worker leaves it."""
-    directory = layout.cell(cell)
-    directory.path.mkdir(parents=True, exist_ok=True)
-    directory.update_status(state=state, attempts=1, born=born, failure=None)
-    directory.journal.write("train", 1, {"train/loss": loss + 1})
-    directory.journal.write("validation", 2, {"validation/loss": loss})
-    if state == "done":
-        directory.journal.write("scores", 2, {"eval/cloze/acc": 0.5}, evaluation=cell.evaluation)
-        write_json(directory.path / "result.json", {"metrics": {}, "digests": {"batches": "b1"}})
-        write_json(directory.path / f"scores-{cell.evaluation}.json", {"metrics": {}, "stamps": {}, "time": 1.0})
-        write_json(directory.path / "config.json", cell.config)
-    directory.journal.close()
 
 
 def test_writing_the_same_lines_twice_changes_nothing(layout: Layout) -> None:
@@ -240,9 +209,10 @@ def test_finished_cells_are_caught_up_from_their_journals_once(
     play(layout, made[0], loss=3.0)
     play(layout, made[1], loss=2.5)
     play(layout, made[2], state="stopped")
-    assert catch_up(layout, tracker, "tiny", made) == 2
-    assert catch_up(layout, layout.tracker(), "tiny", made) == 0
-    records = {record.cell: record for record in tracker.read("tiny")}
+    caught_up, missing = catch_up(layout, tracker, "tiny", made)
+    assert (caught_up, missing) == (tracker.read("tiny"), 2)
+    assert catch_up(layout, layout.tracker(), "tiny", made) == (caught_up, 0)
+    records = {record.cell: record for record in caught_up}
     assert records.keys() == {made[0].identity, made[1].identity}
     found = records[made[1].identity]
     assert found.metrics == {"train/loss": 3.5, "validation/loss": 2.5, "eval/cloze/acc": 0.5}
@@ -258,7 +228,7 @@ def test_finished_cells_are_caught_up_from_their_journals_once(
         "dhc-n2",
         "1",
     )
-    assert catch_up(layout, tracker, "another suite", made) == 2, "every suite has a record of its own"
+    assert catch_up(layout, tracker, "another suite", made)[1] == 2, "every suite has a record of its own"
 
 
 def test_a_cell_that_was_half_recorded_is_completed_and_not_doubled(
@@ -269,13 +239,13 @@ def test_a_cell_that_was_half_recorded_is_completed_and_not_doubled(
     assert [record.tags[TAG_STATE] for record in tracker.read("tiny")] == ["stopped"]
     layout.cell(made[0]).journal.rewind(2)
     play(layout, made[0])
-    assert catch_up(layout, layout.tracker(), "tiny", made) == 1
+    assert catch_up(layout, layout.tracker(), "tiny", made)[1] == 1
     [record] = tracker.read("tiny")
     assert record.tags[TAG_STATE] == "done"
     assert record.metrics["eval/cloze/acc"] == 0.5
-    assert catch_up(layout, tracker, "tiny", made) == 0
+    assert catch_up(layout, tracker, "tiny", made)[1] == 0
     play(layout, made[0], born=8)
-    assert catch_up(layout, tracker, "tiny", made) == 1, "trained anew"
+    assert catch_up(layout, tracker, "tiny", made)[1] == 1, "trained anew"
     assert len(tracker.read("tiny")) == 2
 
 
@@ -312,7 +282,7 @@ def test_a_tracker_that_is_down_is_said_once_stops_nothing_and_loses_nothing(
     assert warnings[0].startswith("MLflow at http://127.0.0.1:9 does not answer")
     assert "\n" not in warnings[0]
     assert recorder.error is not None
-    assert catch_up(layout, layout.tracker(), "tiny", made) == len(made)
+    assert catch_up(layout, layout.tracker(), "tiny", made)[1] == len(made)
 
 
 @pytest.mark.parametrize("change", ["threads", "log_every", "arm"])

@@ -70,8 +70,7 @@ def compare_cells(
     if not layout.root.exists() and tracker.uri.startswith("sqlite:"):
         raise InconclusiveError(f"no cell of '{name}' is finished: there is no results folder {layout.root}")
     try:
-        catch_up(layout, tracker, name, cells)
-        records = tracker.read(name)
+        records, _ = catch_up(layout, tracker, name, cells)
     except Exception as error:  # whatever MLflow, its database or its server raises
         raise InconclusiveError(f"the record in MLflow at {tracker.uri} cannot be read: {first_line(error)}") from error
     from harness.compare.results import Wanted, comparisons

@@ -12,7 +12,7 @@ from harness.errors import first_line
 from harness.run.celldir import DATA, EXPERTS, TOKENIZER, read_json
 from harness.run.layout import Layout
 from harness.suite.cells import Cell, by_identity
-from harness.tracking import TAG_BORN, TAG_SCORED, TAG_STATE, Entry, Tracker, stamp_text
+from harness.tracking import TAG_BORN, TAG_SCORED, TAG_STATE, Entry, Record, Tracker, stamp_text
 
 ARTIFACTS = ("config.json", "environment.json", "stdout.log", EXPERTS, DATA, TOKENIZER)
 """Files of a cell's directory that the record keeps a copy of, where they are."""
@@ -73,9 +73,11 @@ def replay(layout: Layout, tracker: Tracker, suite: str, cell: Cell) -> None:
         tracker.write(entry(layout, suite, cell), directory.journal.lines(), state)
 
 
-def catch_up(layout: Layout, tracker: Tracker, suite: str, cells: Iterable[Cell]) -> int:
-    """Replay the finished and failed cells that the record does not have so; returns how many there were."""
-    recorded = {(record.cell, record.tags.get(TAG_BORN)): record for record in tracker.read(suite)}
+def catch_up(layout: Layout, tracker: Tracker, suite: str, cells: Iterable[Cell]) -> tuple[list[Record], int]:
+    """Replay the finished and failed cells that the record does not have so; returns the suite's record as it is then,
+    and how many cells there were. A record that lacked none is read once."""
+    records = tracker.read(suite)
+    recorded = {(record.cell, record.tags.get(TAG_BORN)): record for record in records}
     missing = 0
     for cell in by_identity(cells).values():
         directory = layout.cell(cell)
@@ -86,7 +88,7 @@ def catch_up(layout: Layout, tracker: Tracker, suite: str, cells: Iterable[Cell]
         if state in ("done", "failed") and not same:
             replay(layout, tracker, suite, cell)
             missing += 1
-    return missing
+    return (tracker.read(suite) if missing else records), missing
 
 
 class Recorder(threading.Thread):
