@@ -31,9 +31,9 @@ def answer(layout: Layout, suite: Suite, cells: Sequence[Cell], partial: bool, n
     tracker, folder = layout.tracker(), layout.suite(name, partial)
     made = []
     for cell in cells:
-        directory = layout.cell(cell)
+        seen = layout.cell(cell).look()
         # The state too: another runner may have finished what was missing the last time.
-        state = [directory.status().get("born"), directory.state(cell.evaluation), sorted(directory.all_scores())]
+        state = [seen.status.get("born"), seen.state(cell.evaluation), sorted(seen.scores)]
         made.append([cell.arm, cell.seed, cell.identity, cell.evaluation, *state])
     key = digest([__version__, str(layout.root), tracker.uri, baselines, reported, made])
     saved = read_json(folder / "answer.json")

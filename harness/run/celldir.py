@@ -25,6 +25,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -208,20 +209,13 @@ class CellDir:
         """Where a denoiser's samples lie; others draw none."""
         return self.path / f"samples-{evaluation}.png"
 
+    def look(self) -> Look:
+        """What the directory says from now on, each of its files read at most once."""
+        return Look(self)
+
     def state(self, evaluation: str) -> State:
         """`done` when trained and scored under `evaluation`; `running` only while somebody holds the lease."""
-        status = self.status()
-        if self.result() is not None and self.scores(evaluation) is not None:
-            return "done"
-        if self.busy():
-            return "running"
-        # A failure of scoring concerns the evaluation that failed; the training stands.
-        if status["state"] == "failed" and (
-            self.result() is None or (status.get("failure") or {}).get("evaluation") in (None, evaluation)
-        ):
-            return "failed"
-        started = status["state"] != "todo" or self.result() is not None
-        return "stopped" if started else "todo"
+        return self.look().state(evaluation)
 
     def busy(self) -> bool:
         """Whether a process works on the cell now. A lease dies with its process, however that ends."""
@@ -244,6 +238,41 @@ class CellDir:
                 yield False
                 return
             yield True
+
+
+class Look:
+    """A cell's directory as it was when each of its files was first needed."""
+
+    def __init__(self, directory: CellDir):
+        self.directory = directory
+
+    @cached_property
+    def status(self) -> dict[str, Any]:
+        return self.directory.status()
+
+    @cached_property
+    def result(self) -> dict[str, Any] | None:
+        return self.directory.result()
+
+    @cached_property
+    def scores(self) -> dict[str, dict[str, Any]]:
+        """By evaluation key, all that the cell was ever asked."""
+        return self.directory.all_scores()
+
+    def state(self, evaluation: str) -> State:
+        """As `CellDir.state`."""
+        status = self.status  # first: who ends a cell writes it last
+        if self.result is not None and any(covers(key, evaluation) for key in self.scores):
+            return "done"
+        if self.directory.busy():
+            return "running"
+        # A failure of scoring concerns the evaluation that failed; the training stands.
+        if status["state"] == "failed" and (
+            self.result is None or (status.get("failure") or {}).get("evaluation") in (None, evaluation)
+        ):
+            return "failed"
+        started = status["state"] != "todo" or self.result is not None
+        return "stopped" if started else "todo"
 
 
 def failure_tail(log: Path, lines: int = 20) -> str:

@@ -80,11 +80,11 @@ def catch_up(layout: Layout, tracker: Tracker, suite: str, cells: Iterable[Cell]
     recorded = {(record.cell, record.tags.get(TAG_BORN)): record for record in records}
     missing = 0
     for cell in by_identity(cells).values():
-        directory = layout.cell(cell)
-        state = directory.state(cell.evaluation)
-        record = recorded.get((cell.identity, str(directory.status().get("born", ""))))
+        seen = layout.cell(cell).look()
+        state = seen.state(cell.evaluation)
+        record = recorded.get((cell.identity, str(seen.status.get("born", ""))))
         known = set(record.evaluations) if record else set()
-        same = record is not None and record.tags.get(TAG_STATE) == state and known >= directory.all_scores().keys()
+        same = record is not None and record.tags.get(TAG_STATE) == state and known >= seen.scores.keys()
         if state in ("done", "failed") and not same:
             replay(layout, tracker, suite, cell)
             missing += 1
