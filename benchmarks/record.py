@@ -5,8 +5,8 @@
 Nothing is trained: one suite of twenty arms, cells' directories as a worker leaves them, and a record in sqlite. The
 first cell of every arm goes through the real recording; the rows of all others are made by what made those (which is
 asserted) and inserted at once, for MLflow writes about ten runs a second. Each verb is a process of its own; of the
-rounds the fastest counts. Seconds per 1,000 cells are beyond those of 40 cells, which are the start; growth is theirs
-over those of the smallest number: 1 is linear.
+rounds that counts which took a core the shortest. CPU seconds per 1,000 cells are beyond those of 40 cells, which are
+the start; growth is theirs over those of the smallest number: 1 is linear.
 """
 
 from __future__ import annotations
@@ -189,22 +189,28 @@ def record(layout: Layout, made: Sequence[Cell]) -> None:
     base.close()
 
 
-def timed(verb: Sequence[str], folder: Path, rounds: int) -> tuple[float, str]:
-    """(seconds of the fastest process, what it printed)."""
+def timed(verb: Sequence[str], folder: Path, rounds: int) -> tuple[float, float, str]:
+    """(seconds, seconds of a core, what it printed) of the process that took the fewest seconds of a core."""
     options = [str(folder / f"{NAME}.yaml"), "--results", str(folder / "results")]
     environ = {**os.environ, "HARNESS_CACHE": str(folder / "cache")}
-    best, text = float("inf"), ""
+    taken = []
     for _ in range(rounds):
-        began = time.perf_counter()
+        began, used = time.perf_counter(), _core_seconds()
         done = subprocess.run(
             [sys.executable, "-m", "harness", *verb, *options], capture_output=True, text=True, check=True, env=environ
         )
-        best, text = min(best, time.perf_counter() - began), done.stdout
-    return best, text
+        taken.append((_core_seconds() - used, time.perf_counter() - began, done.stdout))
+    core, seconds, text = min(taken)
+    return seconds, core, text
 
 
-def measure(count: int, rounds: int, keep: Path | None) -> dict[str, float]:
-    """Seconds of both verbs with `count` cells."""
+def _core_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def measure(count: int, rounds: int, keep: Path | None) -> dict[str, tuple[float, float]]:
+    """(seconds, seconds of a core) of both verbs with `count` cells."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = (keep or Path(temporary)) / str(count)
         layout = Layout(folder / "results")
@@ -216,33 +222,33 @@ def measure(count: int, rounds: int, keep: Path | None) -> dict[str, float]:
             for number, cell in enumerate(made):
                 finish(layout, cell, number, machine)
             record(layout, made)
-        status, text = timed(["status", "--json"], folder, rounds)
+        *status, text = timed(["status", "--json"], folder, rounds)
         assert [cell["state"] for cell in json.loads(text)["cells"]] == ["done"] * count
-        compare, text = timed(["compare", "--format", "json"], folder, rounds)
+        *compare, text = timed(["compare", "--format", "json"], folder, rounds)
         arms = json.loads(text)["arms"]
         assert [arm["n"] for arm in arms] == [count // ARMS] * ARMS
         assert all(len(arm["scores"]) == 2 * len(TASKS) for arm in arms)
-        return {"status": status, "compare": compare}
+        return {"status": (status[0], status[1]), "compare": (compare[0], compare[1])}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--cells", type=int, nargs="+", default=[1000, 3000, 10_000], help=f"multiples of {ARMS}")
-    parser.add_argument("--rounds", type=int, default=3, help="processes of a verb; the fastest counts")
+    parser.add_argument("--rounds", type=int, default=3, help="processes of a verb; the cheapest counts")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="make the results here, and take those that are there")
     options = parser.parse_args()
     if odd := [count for count in options.cells if count % ARMS or count <= START]:
         parser.error(f"--cells: {odd[0]} is no multiple of {ARMS} above {START}")
     found = {count: measure(count, options.rounds, options.keep) for count in (START, *sorted(options.cells))}
-    print("| cells | " + " | ".join(f"{verb}, s | s per 1,000 | growth" for verb in ("status", "compare")) + " |")
-    print("|" + "---|" * 7)
+    print("| cells | " + " | ".join(f"{verb}, s | CPU s | per 1,000 | growth" for verb in ("status", "compare")) + " |")
+    print("|" + "---|" * 9)
     first = min(options.cells)
-    for count, seconds in found.items():
+    for count, verbs in found.items():
         line = [f"{count:,}"]
-        for verb, taken in seconds.items():
-            each = 1000 * (taken - found[START][verb]) / max(1, count - START)
-            growth = each / (1000 * (found[first][verb] - found[START][verb]) / (first - START))
-            line += [f"{taken:.1f}", *([f"{each:.2f}", f"{growth:.2f}"] if count > START else ["–", "–"])]
+        for verb, (seconds, core) in verbs.items():
+            each, least = ((found[n][verb][1] - found[START][verb][1]) / max(1, n - START) for n in (count, first))
+            rates = [f"{1000 * each:.2f}", f"{each / least:.2f}"] if count > START else ["–", "–"]
+            line += [f"{seconds:.1f}", f"{core:.1f}", *rates]
         print(f"| {' | '.join(line)} |")
     largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     print(f"\nThe largest process took {largest:,.0f} MiB.")
