@@ -1,15 +1,19 @@
 """The record in MLflow, and the only file that speaks to it.
 
-One MLflow run for every cell of a suite: parameters, curves, costs, scores, environment, digests. What is written comes
+One MLflow run for every cell of a suite: parameters, curves, costs, scores, environment, digests; and one for the costs
+of its arms beside each other, for every machine on which they were measured. What is written comes
 from the cell's journal, line by line and at most once: a run remembers the last step that it has seen of every kind of
 line, so replaying is idempotent, and a tracker that was down is caught up later.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
+import tempfile
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +30,9 @@ TAG_ASKED = "harness.asked."
 """Before an evaluation key: the run has its scores. A tag for each, because a tag has an end."""
 TAGS = 90
 """Tags per request; MLflow's limit is 100."""
+TAG_COSTS, TAG_MEASURED = "harness.costs", "harness.measured"
+"""Of a run that is no cell's: the key of the costs that it records, and when they were measured."""
+COSTS = "costs.json"
 SCORES = "scores"
 """The kind of journal line that is seen by what was asked, not by step."""
 
@@ -223,6 +230,54 @@ class Tracker:
             if not token:
                 break
         return records
+
+    def write_costs(
+        self, experiment: str, document: dict[str, Any], tags: dict[str, str], metrics: dict[str, float]
+    ) -> None:
+        """The run of the costs with this key; measured anew, they take the place of the old ones in it."""
+        from mlflow.entities import Metric, RunTag
+
+        client, key, when = self.connect(), document["key"], document["when"]
+        runs = self._costs_runs(experiment, f" = '{key}'")
+        if runs and runs[0].data.tags.get(TAG_MEASURED) == when:
+            return
+        if runs:
+            run_id = runs[0].info.run_id
+        else:
+            first = {"mlflow.runName": "costs", TAG_COSTS: key}
+            run_id = client.create_run(self._experiment(experiment), tags=first, run_name="costs").info.run_id
+        now = int(time.time() * 1000)
+        values = [Metric(name, value, now, 0) for name, value in metrics.items()]
+        for start in range(0, len(values), BATCH):
+            client.log_batch(run_id, metrics=values[start : start + BATCH])
+        client.log_dict(run_id, document, COSTS)
+        client.set_terminated(run_id, "FINISHED")
+        # Last, because it is what says that all the rest is there.
+        everything = {**tags, TAG_MEASURED: when}
+        client.log_batch(run_id, tags=[RunTag(name, value[:5000]) for name, value in everything.items()])
+
+    def costs_measured(self, experiment: str) -> dict[str, str]:
+        """Key -> when, of the costs that are recorded whole."""
+        tags = [run.data.tags for run in self._costs_runs(experiment, " != ''")]
+        return {one[TAG_COSTS]: one[TAG_MEASURED] for one in tags if TAG_MEASURED in one}
+
+    def read_costs(self, experiment: str) -> list[dict[str, Any]]:
+        """All documents of costs in an experiment, but for those whose file is not where the record says."""
+        from mlflow.exceptions import MlflowException
+
+        found = []
+        for run in self._costs_runs(experiment, " != ''"):
+            with tempfile.TemporaryDirectory() as folder, contextlib.suppress(OSError, ValueError, MlflowException):
+                path = self.connect().download_artifacts(run.info.run_id, COSTS, folder)
+                found.append(json.loads(Path(path).read_text(encoding="utf-8")))
+        return found
+
+    def _costs_runs(self, experiment: str, which: str) -> list[Any]:
+        client = self.connect()
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            return []
+        return list(client.search_runs([found.experiment_id], f"tags.`{TAG_COSTS}`{which}", max_results=1000))
 
     def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
         """(step, value) of one metric of one run, by step."""

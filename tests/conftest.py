@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,32 @@ def _own_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_RESULTS", str(tmp_path / "results"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made once: the migrations of a fresh database take seconds, a copy takes none."""
+    from harness.tracking import Tracker
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    Tracker(f"sqlite:///{path}").connect()
+    return path
+
+
+@pytest.fixture
+def layout(tmp_path: Path, empty_store: Path) -> Any:
+    """Of a results folder with an empty record."""
+    from harness.run.layout import Layout
+
+    found = Layout(tmp_path / "results")
+    found.prepare()
+    shutil.copy(empty_store, found.root / "mlflow.db")
+    return found
+
+
+@pytest.fixture
+def tracker(layout: Any) -> Any:
+    return layout.tracker()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,27 +28,6 @@ ENTRY = Entry(
 )
 Line = dict[str, Any]
 CORPUS = Corpus("fake", (Document("a", b"train"),), (Document("b", b"valid"),))
-
-
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Made once: the migrations of a fresh database take seconds, a copy takes none."""
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    Tracker(f"sqlite:///{path}").connect()
-    return path
-
-
-@pytest.fixture
-def layout(tmp_path: Path, empty_store: Path) -> Layout:
-    found = Layout(tmp_path / "results")
-    found.prepare()
-    shutil.copy(empty_store, found.root / "mlflow.db")
-    return found
-
-
-@pytest.fixture
-def tracker(layout: Layout) -> Tracker:
-    return layout.tracker()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.errors import INTERRUPTED, OK, UsageError
@@ -88,6 +89,7 @@ def plan(options: argparse.Namespace) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
+    from harness.run.measure import measure_costs
     from harness.run.questions import check_lengths, check_questions
     from harness.run.runner import RunOptions, run_suite, will_run
 
@@ -106,10 +108,18 @@ def run(options: argparse.Namespace) -> int:
 
         price(*asked[:5], choice, Budget(hours=options.budget_hours, gibibytes=options.budget_memory))
     outcome = run_suite(asked.suite.name, asked.cells, asked.layout, choice, asked.folder)
+    measured = False
+    if outcome.code != INTERRUPTED:
+        try:
+            measured = measure_costs(
+                asked.layout, asked.suite, asked.cells, asked.folder, smoke=options.smoke, force=options.force
+            )
+        except KeyboardInterrupt:
+            outcome = replace(outcome, code=INTERRUPTED)
     if outcome.code == INTERRUPTED:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return outcome.code
-    _say_answer(asked, news=bool(outcome.trained))
+    _say_answer(asked, news=bool(outcome.trained) or measured)
     if outcome.failed:
         print(
             f"\nfailed: {', '.join(outcome.failed)}; see harness status, try again with --retry-failed", file=sys.stderr

@@ -80,7 +80,7 @@ def run_cell(
 
     try:
         # Tasks of lm-eval need the model and its tokenizer only: a cell can be asked when its corpus is gone.
-        data = _data(config, relative_to) if train or needs_data(config) else None
+        data = load_cell_data(config, relative_to) if train or needs_data(config) else None
         if train:
             assert data is not None
             _train(config, data, cell, stop)
@@ -126,7 +126,8 @@ def describe(error: BaseException, cell: CellDir) -> dict[str, Any]:
     }
 
 
-def _data(config: dict[str, Any], relative_to: Path | None) -> Data:
+def load_cell_data(config: dict[str, Any], relative_to: Path | None) -> Data:
+    """The data of a cell. Raises HarnessError where they are no longer those of its configuration."""
     data = load_data(data_settings(**config["data"]), relative_to)
     if digests_of(data) != config["digests"]:
         raise HarnessError("the data changed between planning and running; run again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("torch", "lightning", "lm_eval", "mlflow", "optuna", "numpy", "scipy", "pydantic", "datasets")
+DEVICE_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""Of NVIDIA's driver, of AMD's, and of either under Windows."""
 
 
 def versions() -> dict[str, str | None]:
@@ -47,6 +50,20 @@ def cpu_model() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+@functools.cache
+def gpus() -> tuple[str, ...]:
+    """Names of the devices that torch sees, asked in a process of its own; none, and nothing asked, where the system
+    has no file of a device."""
+    if not any(Path(file).exists() for file in DEVICE_FILES):
+        return ()
+    ask = "import torch; print(*map(torch.cuda.get_device_name, range(torch.cuda.device_count())), sep='\\n')"
+    try:
+        said = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True, timeout=120)
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return tuple(said.stdout.split("\n")[:-1]) if said.stdout.strip() else ()
 
 
 def environment() -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from harness.errors import first_line
+from harness.run import costs
 from harness.run.celldir import DATA, EXPERTS, TOKENIZER, read_json
 from harness.run.layout import Layout
 from harness.suite.cells import Cell, by_identity
@@ -74,7 +75,8 @@ def replay(layout: Layout, tracker: Tracker, suite: str, cell: Cell) -> None:
 
 
 def catch_up(layout: Layout, tracker: Tracker, suite: str, cells: Iterable[Cell]) -> int:
-    """Replay the finished and failed cells that the record does not have so; returns how many there were."""
+    """Replay the finished and failed cells that the record does not have so; returns how many there were. The measured
+    costs of the suite's arms likewise."""
     recorded = {(record.cell, record.tags.get(TAG_BORN)): record for record in tracker.read(suite)}
     missing = 0
     for cell in by_identity(cells).values():
@@ -86,7 +88,17 @@ def catch_up(layout: Layout, tracker: Tracker, suite: str, cells: Iterable[Cell]
         if state in ("done", "failed") and not same:
             replay(layout, tracker, suite, cell)
             missing += 1
+    if measured := costs.documents(layout, suite):
+        known_costs = tracker.costs_measured(suite)
+        for document in measured:
+            if known_costs.get(document["key"]) != document["when"]:
+                tracker.write_costs(suite, document, _costs_tags(suite, document), costs.metrics(document))
     return missing
+
+
+def _costs_tags(suite: str, document: dict[str, Any]) -> dict[str, str]:
+    machine = {f"harness.env.{name}": json.dumps(value) for name, value in document["machine"].items()}
+    return {"harness.suite": suite, **machine}
 
 
 class Recorder(threading.Thread):
