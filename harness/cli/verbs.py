@@ -39,6 +39,7 @@ def _ask(options: argparse.Namespace) -> Asked:
     from harness.suite.cells import cells
     from harness.suite.file import SuiteFile
     from harness.suite.find import find_suite
+    from harness.suite.resize import resized
     from harness.suite.select import select
     from harness.suite.smoke import smoke
 
@@ -51,11 +52,15 @@ def _ask(options: argparse.Namespace) -> Asked:
         data = load_data(suite.data, path.parent)
         if isinstance(data, Corpus):
             check_ours(suite.evaluation, data)
-        made = cells(suite, data, path.parent)
     except UsageError as error:
         raise file.locate(error) from None
     inputs = inputs_of(data)
     file.check_inputs(suite, inputs)
+    try:
+        suite = resized(suite, inputs)
+        made = cells(suite, data, path.parent)
+    except UsageError as error:
+        raise file.locate(error) from None
     chosen = select(made, options.expression)
     if not chosen:
         raise UsageError(f"-k '{options.expression}': no cell of '{suite.name}' matches")

@@ -249,7 +249,8 @@ def test_a_worker_that_cannot_measure_says_why(tmp_path: Path, layout: Layout, s
 def test_smoke_measures_for_itself_and_what_the_tracker_missed_is_caught_up(
     tiny_suite: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    suite = str(tiny_suite())
+    sized = "  sized: {connection: residual, resize: {match: params, arm: dhc-n2}}\nmodel:"
+    suite = str(tiny_suite(**{"model:": sized}))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     assert main(["run", suite, UNASKED, "--smoke"]) == 0
@@ -258,7 +259,10 @@ def test_smoke_measures_for_itself_and_what_the_tracker_missed_is_caught_up(
     assert stored(tmp_path) == []
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert main(["compare", suite, UNASKED, "--smoke"]) == 0
-    assert Layout(tmp_path / "results" / "smoke").tracker().read_costs("tiny") == stored(tmp_path, root="results/smoke")
+    (document,) = stored(tmp_path, root="results/smoke")
+    assert Layout(tmp_path / "results" / "smoke").tracker().read_costs("tiny") == [document]
+    parameters = {name: row["parameters"] for name, row in document["arms"].items()}
+    assert parameters["residual"] < parameters["sized"] == pytest.approx(parameters["dhc-n2"], rel=0.01), "resized"
 
 
 def test_nothing_is_measured_while_another_run_measures_or_a_cell_runs(
