@@ -14,7 +14,7 @@ import pytest
 
 from harness.cli import main
 from harness.data.documents import Corpus, Document
-from harness.run import costs, measure
+from harness.run import costs, environment, measure
 from harness.run.costs import FILE, Wanted, documents, keep, made_document, read_costs, wanted_arms
 from harness.run.layout import Layout
 from harness.run.recording import catch_up
@@ -189,6 +189,21 @@ def test_costs_that_were_half_recorded_are_recorded_whole(
     assert again.costs_measured(suite.name) == {document["key"]: document["when"]}
 
 
+def test_gpus_are_asked_for_only_where_there_is_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def run(command: list[str], **_: Any) -> Any:
+        asked.append(command)
+        return subprocess.CompletedProcess(command, 0, stdout="NVIDIA H100 NVL\nNVIDIA A10G\n")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(environment, "DEVICE_FILES", ("/nowhere/at/all",))
+    assert environment.gpus.__wrapped__() == ()
+    assert asked == []
+    monkeypatch.setattr(environment, "DEVICE_FILES", ("/",))
+    assert environment.gpus.__wrapped__() == ("NVIDIA H100 NVL", "NVIDIA A10G")
+
+
 def stored(tmp_path: Path, *, root: str = "results") -> list[dict[str, Any]]:
     path = tmp_path / root / "suites" / "tiny" / FILE
     found: list[dict[str, Any]] = json.loads(path.read_text())["measured"] if path.exists() else []
@@ -212,6 +227,9 @@ def test_a_run_ends_with_measuring_once_for_this_machine_and_these_arms(
     assert main(["run", suite, UNASKED]) == 0
     assert said not in capsys.readouterr().err
     assert stored(tmp_path) == [first]
+    code = f"import sys\nfrom harness.cli import main\nprint(main(['run', {suite!r}, {UNASKED!r}]), 'torch' in sys.modules)"
+    again = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert again.stdout.splitlines()[-1] == "0 False", "nothing to measure, and no torch to see that"
 
     assert main(["run", suite, UNASKED, "--force", "-k", "seed=1"]) == 0
     assert said in capsys.readouterr().err

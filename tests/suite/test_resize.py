@@ -260,6 +260,7 @@ def test_the_suite_that_asks_whether_it_pays_resizes_whole_and_shrunk() -> None:
     assert (whole.margin, len(whole.ladder)) == (0.01, 4)
     budgets = [whole.arms[name].train.steps for name in whole.ladder]
     assert budgets == [200, 400, 800, 1600]
+    assert [smoke(whole).arms[name].train.steps for name in whole.ladder] == [2, 5, 10, 20], "still a ladder"
     for suite in (resized(whole, TEXT), resized(smoke(whole), TEXT)):
         arms = suite.arms
         assert built(arms["residual-params"], TEXT) == about(built(arms["dhc-n4"], TEXT))
