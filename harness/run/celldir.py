@@ -14,6 +14,8 @@ data.json          digests of the data, and what was found between the sides of 
 stdout.log         what the worker printed
 samples-<key>.png  what a denoiser draws
 experts.json       shares of the experts, layer by layer, on the held-out text at the end
+diagnostics.json   of the connections: by depth at every validation, and matrices and patterns at the end
+held_out.json      losses of every held-out window, sequence or image at the end
 lease              locked by the process that works on the cell
 """
 
@@ -34,13 +36,16 @@ from harness.tracking import covers
 State = Literal["todo", "running", "stopped", "failed", "done"]
 
 EXPERTS, DATA, TOKENIZER = "experts.json", "data.json", "tokenizer.json"
+DIAGNOSTICS, HELD_OUT = "diagnostics.json", "held_out.json"
+RESUMED = ("train", "validation", "diagnostics")
+"""Kinds of journal lines that training writes on its way, step by step."""
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Atomic: the file has its old content or the new one, never a part."""
+def write_json(path: Path, value: Any, *, compact: bool = False) -> None:
+    """Atomic: the file has its old content or the new one, never a part. `compact` is for many numbers."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2, sort_keys=True)
+        json.dump(value, file, indent=None if compact else 2, sort_keys=True)
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())
@@ -87,9 +92,7 @@ class CellJournal:
 
     def rewind(self, step: int) -> None:
         """Keep what was written up to `step` of the training, drop the rest, and open for writing."""
-        kept = [
-            line for line in read_lines(self.path) if line["kind"] in ("train", "validation") and line["step"] <= step
-        ]
+        kept = [line for line in read_lines(self.path) if line["kind"] in RESUMED and line["step"] <= step]
         self._replace(kept)
 
     def _replace(self, kept: list[dict[str, Any]]) -> None:

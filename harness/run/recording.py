@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from harness.errors import first_line
-from harness.run.celldir import DATA, EXPERTS, TOKENIZER, read_json
+from harness.run.celldir import DATA, DIAGNOSTICS, EXPERTS, HELD_OUT, TOKENIZER, read_json
 from harness.run.layout import Layout
 from harness.suite.cells import Cell, by_identity
 from harness.tracking import TAG_BORN, TAG_SCORED, TAG_STATE, Entry, Tracker, stamp_text
 
-ARTIFACTS = ("config.json", "environment.json", "stdout.log", EXPERTS, DATA, TOKENIZER)
+ARTIFACTS = ("config.json", "environment.json", "stdout.log", EXPERTS, DATA, TOKENIZER, DIAGNOSTICS, HELD_OUT)
 """Files of a cell's directory that the record keeps a copy of, where they are."""
 
 
