@@ -1,16 +1,21 @@
 """The record in MLflow, and the only file that speaks to it.
 
-One MLflow run for every cell of a suite: parameters, curves, costs, scores, environment, digests. What is written comes
+One MLflow run for every cell of a suite: parameters, curves, costs, scores, environment, digests; and one for the costs
+of its arms beside each other, for every machine on which they were measured. What is written comes
 from the cell's journal, line by line and at most once: a run remembers the last step that it has seen of every kind of
 line, so replaying is idempotent, and a tracker that was down is caught up later.
 """
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import logging
 import os
-from collections.abc import Iterable
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +31,11 @@ TAG_ASKED = "harness.asked."
 """Before an evaluation key: the run has its scores. A tag for each, because a tag has an end."""
 TAGS = 90
 """Tags per request; MLflow's limit is 100."""
+PAGE = 250
+"""Runs per request of what is read: MLflow keeps all objects of a page, and larger ones are no faster."""
+TAG_COSTS, TAG_MEASURED = "harness.costs", "harness.measured"
+"""Of a run that is no cell's: the key of the costs that it records, and when they were measured."""
+COSTS = "costs.json"
 SCORES = "scores"
 """The kind of journal line that is seen by what was asked, not by step."""
 
@@ -98,6 +108,20 @@ class Seen:
         steps = {line["kind"]: line["step"] for line in new if line["kind"] != SCORES}
         scored = [line["evaluation"] for line in new if line["kind"] == SCORES]
         return Seen({**self.steps, **steps}, tuple(dict.fromkeys((*self.evaluations, *scored))))
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without Python's collector of cycles. MLflow makes an object of every tag, parameter and metric; all are freed
+    without it, and that it goes over them again and again took two thirds of the time of reading a large record."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def tracking_uri(results: Path) -> str:
@@ -205,24 +229,73 @@ class Tracker:
         records: list[Record] = []
         token = None
         while found is not None:
-            page = client.search_runs(
-                [found.experiment_id], max_results=1000, order_by=["attributes.start_time ASC"], page_token=token
-            )
-            records += [
-                Record(
-                    run_id=run.info.run_id,
-                    cell=run.data.tags[TAG_CELL],
-                    evaluations=Seen.of(run.data.tags).evaluations,
-                    tags=dict(run.data.tags),
-                    metrics=dict(run.data.metrics),
+            with _uncollected():
+                page = client.search_runs(
+                    [found.experiment_id], max_results=PAGE, order_by=["attributes.start_time ASC"], page_token=token
                 )
-                for run in page
-                if TAG_CELL in run.data.tags
-            ]
+                records += [
+                    Record(
+                        run_id=run.info.run_id,
+                        cell=run.data.tags[TAG_CELL],
+                        evaluations=Seen.of(run.data.tags).evaluations,
+                        tags=dict(run.data.tags),
+                        metrics=dict(run.data.metrics),
+                    )
+                    for run in page
+                    if TAG_CELL in run.data.tags
+                ]
             token = page.token
             if not token:
                 break
         return records
+
+    def write_costs(
+        self, experiment: str, document: dict[str, Any], tags: dict[str, str], metrics: dict[str, float]
+    ) -> None:
+        """The run of the costs with this key; measured anew, they take the place of the old ones in it."""
+        from mlflow.entities import Metric, RunTag
+
+        client, key, when = self.connect(), document["key"], document["when"]
+        runs = self._costs_runs(experiment, f" = '{key}'")
+        if runs and runs[0].data.tags.get(TAG_MEASURED) == when:
+            return
+        if runs:
+            run_id = runs[0].info.run_id
+        else:
+            first = {"mlflow.runName": "costs", TAG_COSTS: key}
+            run_id = client.create_run(self._experiment(experiment), tags=first, run_name="costs").info.run_id
+        now = int(time.time() * 1000)
+        values = [Metric(name, value, now, 0) for name, value in metrics.items()]
+        for start in range(0, len(values), BATCH):
+            client.log_batch(run_id, metrics=values[start : start + BATCH])
+        client.log_dict(run_id, document, COSTS)
+        client.set_terminated(run_id, "FINISHED")
+        # Last, because it is what says that all the rest is there.
+        everything = {**tags, TAG_MEASURED: when}
+        client.log_batch(run_id, tags=[RunTag(name, value[:5000]) for name, value in everything.items()])
+
+    def costs_measured(self, experiment: str) -> dict[str, str]:
+        """Key -> when, of the costs that are recorded whole."""
+        tags = [run.data.tags for run in self._costs_runs(experiment, " != ''")]
+        return {one[TAG_COSTS]: one[TAG_MEASURED] for one in tags if TAG_MEASURED in one}
+
+    def read_costs(self, experiment: str) -> list[dict[str, Any]]:
+        """All documents of costs in an experiment, but for those whose file is not where the record says."""
+        from mlflow.exceptions import MlflowException
+
+        found = []
+        for run in self._costs_runs(experiment, " != ''"):
+            with tempfile.TemporaryDirectory() as folder, contextlib.suppress(OSError, ValueError, MlflowException):
+                path = self.connect().download_artifacts(run.info.run_id, COSTS, folder)
+                found.append(json.loads(Path(path).read_text(encoding="utf-8")))
+        return found
+
+    def _costs_runs(self, experiment: str, which: str) -> list[Any]:
+        client = self.connect()
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            return []
+        return list(client.search_runs([found.experiment_id], f"tags.`{TAG_COSTS}`{which}", max_results=1000))
 
     def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
         """(step, value) of one metric of one run, by step."""

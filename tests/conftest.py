@@ -12,7 +12,7 @@ import pytest
 from tiny_support import ROOT, TINY
 
 if TYPE_CHECKING:
-    from harness.run.layout import Layout
+    pass
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,6 +29,32 @@ def _own_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made once: the migrations of a fresh database take seconds, a copy takes none."""
+    from harness.tracking import Tracker
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    Tracker(f"sqlite:///{path}").connect()
+    return path
+
+
+@pytest.fixture
+def layout(tmp_path: Path, empty_store: Path) -> Any:
+    """Of a results folder with an empty record."""
+    from harness.run.layout import Layout
+
+    found = Layout(tmp_path / "results")
+    found.prepare()
+    shutil.copy(empty_store, found.root / "mlflow.db")
+    return found
+
+
+@pytest.fixture
+def tracker(layout: Any) -> Any:
+    return layout.tracker()
+
+
 @pytest.fixture
 def tiny_suite(tmp_path: Path) -> Callable[..., Path]:
     """Writes a suite of 2 arms x 2 seeds, seconds each, on real text; returns its file."""
@@ -42,27 +68,6 @@ def tiny_suite(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
-
-
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Made once: the migrations of a fresh database take seconds, a copy takes none."""
-    from harness.tracking import Tracker
-
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    Tracker(f"sqlite:///{path}").connect()
-    return path
-
-
-@pytest.fixture
-def layout(tmp_path: Path, empty_store: Path) -> Layout:
-    """A results folder with an empty record."""
-    from harness.run.layout import Layout
-
-    found = Layout(tmp_path / "results")
-    found.prepare()
-    shutil.copy(empty_store, found.root / "mlflow.db")
-    return found
 
 
 def _sources() -> list[bytes]:

@@ -16,7 +16,7 @@ def play(layout: Layout, cell: Cell, state: str = "done", loss: float = 3.0, bor
     directory.journal.write("validation", 2, {"validation/loss": loss})
     if state == "done":
         directory.journal.write("scores", 2, {"eval/cloze/acc": 0.5}, evaluation=cell.evaluation)
-        write_json(directory.path / "result.json", {"metrics": {}, "digests": {"batches": "b1"}})
+        write_json(directory.path / "result.json", {"metrics": {"validation/loss": loss}, "digests": {"batches": "b1"}})
         write_json(directory.path / f"scores-{cell.evaluation}.json", {"metrics": {}, "stamps": {}, "time": 1.0})
         write_json(directory.path / "config.json", cell.config)
     directory.journal.close()

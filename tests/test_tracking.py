@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,11 +30,6 @@ ENTRY = Entry(
 )
 Line = dict[str, Any]
 CORPUS = Corpus("fake", (Document("a", b"train"),), (Document("b", b"valid"),))
-
-
-@pytest.fixture
-def tracker(layout: Layout) -> Tracker:
-    return layout.tracker()
 
 
 @pytest.fixture
@@ -181,6 +177,28 @@ def test_reading_turns_the_pages_and_takes_no_other_experiment(
     monkeypatch.setattr(tracker.connect(), "search_runs", small)
     assert [record.cell for record in tracker.read("study")] == [f"cell{number}" for number in range(5)]
     assert len(pages) == 3
+
+
+def test_pythons_collector_rests_while_the_record_is_read_and_not_after_it_even_where_that_fails(
+    tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker.write(ENTRY, journal(1), "done")
+    search_runs = tracker.connect().search_runs
+    during: list[bool] = []
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        during.append(gc.isenabled())
+        if len(during) == 2:
+            raise ConnectionError
+        return search_runs(*arguments, **options)
+
+    monkeypatch.setattr(tracker.connect(), "search_runs", watched)
+    tracker.read("study")
+    assert gc.isenabled()
+    with pytest.raises(ConnectionError):
+        tracker.read("study")
+    assert gc.isenabled()
+    assert during == [False, False]
 
 
 def test_an_unknown_experiment_has_no_records_and_reading_does_not_make_it(tracker: Tracker) -> None:

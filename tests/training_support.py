@@ -87,9 +87,12 @@ class MemoryJournal:
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, int, dict[str, float]]] = []
+        self.extras: dict[tuple[str, int], dict[str, Any]] = {}
+        """What lines have besides, by kind and step."""
 
-    def write(self, kind: str, step: int, values: dict[str, float]) -> None:
+    def write(self, kind: str, step: int, values: dict[str, float], **extra: Any) -> None:
         self.lines.append((kind, step, values))
+        self.extras[kind, step] = extra
 
     def sync(self) -> None:
         pass
@@ -97,10 +100,11 @@ class MemoryJournal:
     def rewind(self, step: int) -> None:
         self.lines = [line for line in self.lines if line[1] <= step]
 
-    def numbers(self) -> list[tuple[str, int, dict[str, float]]]:
+    def numbers(self) -> list[tuple[str, int, dict[str, float], dict[str, Any]]]:
         """All but what depends on the clock."""
         return [
-            (kind, step, {k: v for k, v in values.items() if "second" not in k}) for kind, step, values in self.lines
+            (kind, step, {k: v for k, v in values.items() if "second" not in k}, self.extras[kind, step])
+            for kind, step, values in self.lines
         ]
 
     def losses(self) -> list[float]:

@@ -74,9 +74,24 @@ def make_parser() -> argparse.ArgumentParser:
     status = verb("status", verbs.status, "show how far every cell is")
     status.add_argument("--json", action="store_true")
     compare = verb("compare", verbs.compare, "print the comparison table")
-    compare.add_argument("--format", choices=("md", "csv", "json"), default="md")
+    compare.add_argument("--format", choices=("md", "csv", "json", "tex", "html"), default="md")
     compare.add_argument("--json", action="store_const", dest="format", const="json", help="short for --format json")
     compare.add_argument("--baseline", metavar="ARM", help="compare with this arm instead of the suite's baseline")
+    compare.add_argument(
+        "--match",
+        choices=("tokens", "params", "flops", "time", "memory"),
+        default="tokens",
+        help="what is to be equal (docs/compare.md; default: tokens)",
+    )
+    compare.add_argument("--columns", type=_names, metavar="KEY,...", help="these columns, such as delta,verdict,rho")
+    compare.add_argument("--sort", metavar="KEY", help="rows by a column, such as delta; --sort=-speed: largest first")
+    compare.add_argument("--only-changed", action="store_true", help="leave out columns in which no row differs")
+    compare.add_argument(
+        "--force", action="store_true", help="also compare cells of other hardware, code or data, and mark them"
+    )
+    compare.add_argument(
+        "--documents", action="store_true", help="then every task document by document, with McNemar's test"
+    )
     compare.add_argument("--plot", metavar="FILE", help="also draw the loss curves into this PNG file")
     conform = verb("conform", verbs.conform, "hold an implementation of a connection against the laws", suite=False)
     conform.add_argument("target", metavar="TARGET", nargs="?", help="a type, a tag such as dhc-n4, or a peer")
@@ -106,6 +121,13 @@ def make_parser() -> argparse.ArgumentParser:
     doctor = verb("doctor", verbs.doctor, "check the installation, the results folder and the tracker", suite=False)
     doctor.add_argument("--json", action="store_true")
     return parser
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise argparse.ArgumentTypeError(f"'{text}' names no column")
+    return names
 
 
 def _positive(text: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.errors import INTERRUPTED, OK, UsageError
@@ -38,6 +39,7 @@ def _ask(options: argparse.Namespace) -> Asked:
     from harness.suite.cells import cells
     from harness.suite.file import SuiteFile
     from harness.suite.find import find_suite
+    from harness.suite.resize import resized
     from harness.suite.select import select
     from harness.suite.smoke import smoke
 
@@ -50,11 +52,15 @@ def _ask(options: argparse.Namespace) -> Asked:
         data = load_data(suite.data, path.parent)
         if isinstance(data, Corpus):
             check_ours(suite.evaluation, data)
-        made = cells(suite, data, path.parent)
     except UsageError as error:
         raise file.locate(error) from None
     inputs = inputs_of(data)
     file.check_inputs(suite, inputs)
+    try:
+        suite = resized(suite, inputs)
+        made = cells(suite, data, path.parent)
+    except UsageError as error:
+        raise file.locate(error) from None
     chosen = select(made, options.expression)
     if not chosen:
         raise UsageError(f"-k '{options.expression}': no cell of '{suite.name}' matches")
@@ -88,6 +94,7 @@ def plan(options: argparse.Namespace) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
+    from harness.run.measure import measure_costs
     from harness.run.questions import check_lengths, check_questions
     from harness.run.runner import RunOptions, run_suite, will_run
 
@@ -106,10 +113,18 @@ def run(options: argparse.Namespace) -> int:
 
         price(*asked[:5], choice, Budget(hours=options.budget_hours, gibibytes=options.budget_memory))
     outcome = run_suite(asked.suite.name, asked.cells, asked.layout, choice, asked.folder)
+    measured = False
+    if outcome.code != INTERRUPTED:
+        try:
+            measured = measure_costs(
+                asked.layout, asked.suite, asked.cells, asked.folder, smoke=options.smoke, force=options.force
+            )
+        except KeyboardInterrupt:
+            outcome = replace(outcome, code=INTERRUPTED)
     if outcome.code == INTERRUPTED:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return outcome.code
-    _say_answer(asked, news=bool(outcome.trained))
+    _say_answer(asked, news=bool(outcome.trained) or measured)
     if outcome.failed:
         print(
             f"\nfailed: {', '.join(outcome.failed)}; see harness status, try again with --retry-failed", file=sys.stderr
@@ -143,9 +158,12 @@ def status(options: argparse.Namespace) -> int:
 def compare(options: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from harness.compare.table import render
+    from harness.compare.table import Layout, render
     from harness.errors import nearest
     from harness.run.answer import compare_cells
+
+    if options.documents and options.format != "md":
+        raise UsageError("--documents: a second table, for --format md; harness report has it too")
 
     asked = _ask(options)
     if options.baseline is not None and options.baseline not in asked.suite.arms:
@@ -153,8 +171,16 @@ def compare(options: argparse.Namespace) -> int:
             f"--baseline: no arm is called '{options.baseline}'{nearest(options.baseline, asked.suite.arms)}"
         )
     tracker = asked.layout.tracker()
-    tables = compare_cells(asked.layout, tracker, asked.suite, asked.cells, options.baseline)
-    print(render(options.format, asked.suite.name, tables))
+    tables = compare_cells(
+        asked.layout, tracker, asked.suite, asked.cells, options.baseline, options.match, options.force
+    )
+    shown = Layout(columns=options.columns, sort=options.sort, only_changed=options.only_changed)
+    print(render(options.format, asked.suite.name, tables, shown))
+    if options.documents:
+        from harness.compare.tasks import tasks_markdown
+        from harness.run.answer import compare_tasks
+
+        print(f"\n{tasks_markdown(compare_tasks(asked.layout, asked.cells, tables))}")
     if options.plot:
         from harness.compare.plots import loss_curves, plot_curves
 

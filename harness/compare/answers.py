@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from harness.tracking import TAG_SCORED, Record
 
@@ -17,14 +18,22 @@ class Answers:
     metrics: Mapping[str, float]
     stamps: Mapping[str, str]
 
-    @property
+    @cached_property
+    def _names(self) -> dict[str, list[str]]:
+        """Of every label the metrics. Kept, because every label of a table asks every cell."""
+        found: dict[str, list[str]] = {}
+        for name in self.metrics:
+            if name.startswith(PREFIX):
+                found.setdefault(name.split("/")[1], []).append(name)
+        return found
+
+    @cached_property
     def labels(self) -> dict[str, str]:
         """Every label with its stamp."""
-        names = dict.fromkeys(name.split("/")[1] for name in self.metrics if name.startswith(PREFIX))
-        return {label: self.stamps.get(label, "") for label in names}
+        return {label: self.stamps.get(label, "") for label in self._names}
 
     def of(self, label: str) -> dict[str, float]:
-        return {name: value for name, value in self.metrics.items() if name.startswith(f"{PREFIX}{label}/")}
+        return {name: self.metrics[name] for name in self._names.get(label, ())}
 
 
 def of_record(record: Record) -> Answers:

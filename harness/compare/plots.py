@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.compare.results import LOSS, ArmResult, Comparison
+from harness.compare.match import LOSS
+from harness.compare.results import ArmResult, Comparison
 from harness.compare.statistics import Estimate, mean_interval, paired_difference
 from harness.tracking import Tracker
 

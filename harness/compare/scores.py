@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from harness.compare.columns import MISSING, metric_name
 from harness.compare.statistics import mean_interval
-from harness.compare.table import MISSING, metric_name
 
 SHOWN = (
     "acc", "acc_norm", "exact_match", "gold_bits_per_byte", "margin", "perplexity", "byte_perplexity", "bits_per_byte",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from harness.connections.base import Branch, Connections, inverse_rms, working_dtype
+from harness.connections.base import Branch, Connections, held, inverse_rms, working_dtype
 from harness.connections.settings.attention import AttentionResidualsSettings
 
 EPS = 1e-6
@@ -114,7 +114,7 @@ class AttentionResiduals(Connections):
         if others:
             with torch.autocast(like_BTD.device.type, enabled=False):
                 logits_IHP = torch.stack([source.logits[read] for source in sources])
-                weights = [w_HP.T.unsqueeze(-1) for w_HP in logits_IHP.softmax(dim=0).unbind(0)]
+                weights = [w_HP.T.unsqueeze(-1) for w_HP in held(logits_IHP.softmax(dim=0)).unbind(0)]
                 # One by one: side by side, the sources would have to be copied, and kept, for every read anew.
                 mixed_PHW = weights[0] * first.rows
                 for weight_PH1, source in zip(weights[1:], others, strict=True):

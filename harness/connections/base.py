@@ -7,8 +7,9 @@ branches in order and collapses the state at the end. A decoder block never ment
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Protocol, cast, get_args
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple, Protocol, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +54,19 @@ class Connections(nn.Module, ABC):
         return name.rsplit(".", 1)[-1] in self.decayed
 
 
+class Matrices(NamedTuple):
+    """What one sub-layer does to R rows whose width is 1/P of its own, token by token: part p of its input is
+    sum_i read[i, p] row_i, and the new row j is sum_i carry[i, j] row_i + sum_p write[p, j] (part p of its output).
+    Leading axes are (B, T), or (1, 1) where all tokens have the same."""
+
+    read: Tensor
+    """(..., R, P)"""
+    carry: Tensor
+    """(..., R, R)"""
+    write: Tensor
+    """(..., P, R)"""
+
+
 class SublayerConnection(nn.Module, ABC):
     """The connection around one sub-layer, in the papers' own terms. `h` is the state, `mix` what width makes of it."""
 
@@ -67,6 +81,11 @@ class SublayerConnection(nn.Module, ABC):
     @abstractmethod
     def depth_connection(self, mix: Tensor, out_BTD: Tensor, beta: Tensor) -> Tensor:
         """The new state: the carried part of `mix` with the sub-layer's output added."""
+
+    def matrices(self, h: Tensor) -> Matrices | None:
+        """What the connection does with the state `h`, (B, T, R, W) in the working dtype, for diagnosis; None where a
+        type does not say."""
+        return None
 
     def connect(self, h: Tensor, branch: Branch) -> Tensor:
         """The state after one sub-layer."""
@@ -94,6 +113,29 @@ class SublayerConnections(Connections):
         for module, branch in zip(self.sublayers, branches, strict=True):
             h = cast(SublayerConnection, module).connect(h, branch)
         return self.collapse(h)
+
+
+_held: list[Tensor] | None = None
+
+
+def held(strengths: Tensor) -> Tensor:
+    """`strengths` that a state decides, on their way to what they weigh: a constant within `fixed_coefficients`."""
+    if _held is None:
+        return strengths
+    _held.append(strengths.detach())
+    return _held[-1]
+
+
+@contextmanager
+def fixed_coefficients() -> Iterator[list[Tensor]]:
+    """Within it a network is linear in its embedding and its branches' outputs, as far as its type says which strengths
+    depend on the state (`held`). Gives the list of those that were met."""
+    global _held
+    before, _held = _held, []
+    try:
+        yield _held
+    finally:
+        _held = before
 
 
 def replicate(x_BTD: Tensor, rate: int) -> Tensor:

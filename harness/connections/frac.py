@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.connections.base import SublayerConnections, working_dtype
+from harness.connections.base import Matrices, SublayerConnections, working_dtype
 from harness.connections.coefficients import DECAYED, SILENT, ConnectionCoefficients, check_sizes
 from harness.connections.settings.base import NormType
 from harness.connections.settings.hyper import FracSettings, Strength
@@ -78,6 +78,10 @@ class FracConnection(ConnectionCoefficients):
         out_BTMW = out_BTD.unflatten(-1, (self.rate, -1))
         new = torch.addcmul(mix[..., self.rate :, :].to(work), beta.unsqueeze(-1).to(work), out_BTMW.to(work))
         return new.to(mix.dtype)
+
+    def matrices(self, h_BTMW: Tensor) -> Matrices:
+        alpha, beta = self.coefficients(h_BTMW)
+        return Matrices(alpha[..., : self.rate], alpha[..., self.rate :], torch.diag_embed(beta))
 
 
 class FracConnections(SublayerConnections):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from harness.connections.base import SublayerConnection, SublayerConnections, make_norm, working_dtype
+from harness.connections.base import Matrices, SublayerConnection, SublayerConnections, make_norm, working_dtype
 from harness.connections.coefficients import DECAYED, SILENT, transposed_product
 from harness.connections.settings.base import NormType
 from harness.connections.settings.generalized import FirstRead, GHCSettings
@@ -110,6 +110,10 @@ class GeneralizedConnection(SublayerConnection):
             else:
                 new_BTNW = carried_BTNW + transposed_product(beta.transpose(-1, -2), out_BTMW)
             return new_BTNW.to(mix.dtype)
+
+    def matrices(self, h_BTNW: Tensor) -> Matrices:
+        alpha, beta = self.coefficients(h_BTNW)
+        return Matrices(alpha[..., : self.fractions], alpha[..., self.fractions :], beta.transpose(-1, -2))
 
 
 class GeneralizedConnections(SublayerConnections):

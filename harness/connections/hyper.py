@@ -15,7 +15,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from harness.connections.base import SublayerConnections, replicate, sum_streams, write
+from harness.connections.base import Matrices, SublayerConnections, replicate, sum_streams, write
 from harness.connections.coefficients import DECAYED, SILENT, ConnectionCoefficients, check_choice, check_sizes
 from harness.connections.settings.base import NormType
 from harness.connections.settings.hyper import HyperSettings, Stagger, Strength
@@ -75,6 +75,10 @@ class HyperConnection(ConnectionCoefficients):
     def depth_connection(self, mix: Tensor, out_BTD: Tensor, beta: Tensor) -> Tensor:
         """H_new[i] = beta[i] · out + H'[i]: an outer product, (B, T, N, D)."""
         return write(mix[..., 1:, :], out_BTD, beta)
+
+    def matrices(self, h_BTND: Tensor) -> Matrices:
+        alpha, beta = self.coefficients(h_BTND)
+        return Matrices(alpha[..., :1], alpha[..., 1:], beta.unsqueeze(-2))
 
 
 def initial_read(rate: int, layer_id: int, stagger: Stagger) -> Tensor:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from harness.connections.base import (
     Branch,
+    Matrices,
     SublayerConnection,
     SublayerConnections,
     inverse_rms,
@@ -94,6 +95,10 @@ class StreamConnection(SublayerConnection):
     def depth_connection(self, mix: Tensor, out_BTD: Tensor, beta: Tensor) -> Tensor:
         """X_new[i] = beta[i] · out + (H_res X)[i], (B, T, N, D)."""
         return write(mix[..., 1:, :], out_BTD, beta)
+
+    def matrices(self, h_BTND: Tensor) -> Matrices:
+        pre, post, res = self.coefficients(h_BTND)
+        return Matrices(pre.unsqueeze(-1), res.transpose(-1, -2), post.unsqueeze(-2))
 
 
 def sinkhorn(raw: Tensor, iterations: int) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.connections.base import Branch, Connections, NormedBranch, inputs_of, inverse_rms, working_dtype
+from harness.connections.base import Branch, Connections, NormedBranch, held, inputs_of, inverse_rms, working_dtype
 from harness.connections.residual import in_blocks
 from harness.connections.settings.mudd import MUDDSettings
 
@@ -67,7 +67,7 @@ class DepthAggregation(nn.Module):
         """The C ways, (B, T, D) each; all in the working dtype."""
         newest_BTD = states[-1]
         hidden = F.gelu((newest_BTD @ self.w1) * inverse_rms(newest_BTD, EPS))
-        strengths_BTCJ = (hidden @ self.w2).unflatten(-1, (self.ways, -1)) + self.static
+        strengths_BTCJ = held((hidden @ self.w2).unflatten(-1, (self.ways, -1)) + self.static)
         ways_BTCD: Tensor = _Average.apply(strengths_BTCJ, *states)  # type: ignore[no-untyped-call]
         return ways_BTCD.unbind(-2)
 

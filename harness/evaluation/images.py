@@ -35,16 +35,22 @@ def level_names() -> list[str]:
     return [f"noise_{100 * level // LEVELS + 50 // LEVELS:02d}" for level in range(LEVELS)]
 
 
+def level_timesteps(levels_B: Tensor, timesteps: int) -> Tensor:
+    """(B,) int64: the timestep of every level."""
+    return (2 * levels_B + 1) * timesteps // (2 * LEVELS)
+
+
 def fixed_noise(shape: tuple[int, ...]) -> NDArray[np.float32]:
     return np.random.default_rng(NOISE_SEED).standard_normal(shape, dtype=np.float32)
 
 
 @torch.no_grad()
-def classify(model: Network, images_BCSS: Tensor, labels_B: Tensor) -> tuple[float, int]:
-    """(sum of the nats, how many are right) of a batch."""
+def classify(model: Network, images_BCSS: Tensor, labels_B: Tensor) -> tuple[float, int, Tensor]:
+    """(sum of the nats, how many are right, (B,) nats) of a batch."""
     logits = model(images_BCSS).float()
     nats = F.cross_entropy(logits, labels_B, reduction="sum").double().item()
-    return nats, int((logits.argmax(dim=1) == labels_B).sum())
+    right = int((logits.argmax(dim=1) == labels_B).sum())
+    return nats, right, F.cross_entropy(logits, labels_B, reduction="none")
 
 
 @torch.no_grad()
@@ -53,7 +59,7 @@ def denoise(
 ) -> Tensor:
     """(B,) mean squared error per pixel and channel of the predicted noise, in float64; levels are 0 ... LEVELS - 1."""
     assert isinstance(model.settings, DiTSettings)
-    timesteps = (2 * levels_B + 1) * model.settings.timesteps // (2 * LEVELS)
+    timesteps = level_timesteps(levels_B, model.settings.timesteps)
     schedule = schedule.to(images_BCSS.device)
     predicted = model(schedule.noisy(images_BCSS, noise, timesteps), timesteps, labels_B)
     return (predicted.float() - noise).double().square().flatten(1).mean(dim=1)
@@ -65,7 +71,8 @@ def score_classifier(model: Network, images: ImageSet) -> dict[str, float]:
     for start in range(0, len(images.valid), PIECE):
         chosen = np.arange(start, min(start + PIECE, len(images.valid)))
         labels = torch.from_numpy(images.valid.labels[chosen]).to(device)
-        one_nats, one_right = classify(model, torch.from_numpy(scaled(images.valid.pixels(chosen))).to(device), labels)
+        pixels = torch.from_numpy(scaled(images.valid.pixels(chosen))).to(device)
+        one_nats, one_right, _ = classify(model, pixels, labels)
         nats, right = nats + one_nats, right + one_right
     count = len(images.valid)
     return {

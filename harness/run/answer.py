@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import __version__
 from harness.errors import InconclusiveError, first_line
-from harness.run.celldir import EXPERTS, read_json, write_json
+from harness.run.celldir import EXPERTS, HELD_OUT, read_json, write_json
+from harness.run.costs import read_costs
 from harness.run.layout import Layout
 from harness.run.recording import catch_up
 from harness.suite.cells import Cell, digest
@@ -17,7 +19,10 @@ from harness.tracking import Tracker, covers, stamp_text
 
 if TYPE_CHECKING:
     from harness.compare.answers import Answers
-    from harness.compare.results import Comparison
+    from harness.compare.documents import Windows
+    from harness.compare.match import Match
+    from harness.compare.results import Arm, Comparison
+    from harness.compare.tasks import TaskResult
 
 
 def answer(layout: Layout, suite: Suite, cells: Sequence[Cell], partial: bool, news: bool) -> str:
@@ -31,16 +36,17 @@ def answer(layout: Layout, suite: Suite, cells: Sequence[Cell], partial: bool, n
     tracker, folder = layout.tracker(), layout.suite(name, partial)
     made = []
     for cell in cells:
-        directory = layout.cell(cell)
+        seen = layout.cell(cell).look()
         # The state too: another runner may have finished what was missing the last time.
-        state = [directory.status().get("born"), directory.state(cell.evaluation), sorted(directory.all_scores())]
+        state = [seen.status.get("born"), seen.state(cell.evaluation), sorted(seen.scores)]
         made.append([cell.arm, cell.seed, cell.identity, cell.evaluation, *state])
     key = digest([__version__, str(layout.root), tracker.uri, baselines, reported, made])
     saved = read_json(folder / "answer.json")
     if not news and saved and saved["key"] == key and all(Path(file).exists() for file in saved["files"]):
         return str(saved["text"])
 
-    from harness.compare.table import to_markdown, verdict
+    from harness.compare.table import to_markdown
+    from harness.compare.words import verdict
 
     tables = compare_cells(layout, tracker, suite, cells)
     files = write_answer(tracker, name, tables, folder) + _write_expert_loads(layout, name, cells, folder)
@@ -62,29 +68,95 @@ def answer(layout: Layout, suite: Suite, cells: Sequence[Cell], partial: bool, n
 
 
 def compare_cells(
-    layout: Layout, tracker: Tracker, suite: Suite, cells: Sequence[Cell], baseline: str | None = None
+    layout: Layout,
+    tracker: Tracker,
+    suite: Suite,
+    cells: Sequence[Cell],
+    baseline: str | None = None,
+    match: Match = "tokens",
+    forced: bool = False,
 ) -> list[Comparison]:
-    """The suite's tables. `baseline` takes the place of the baseline of its own table. Raises InconclusiveError where
-    the record cannot be read or has no finished cell."""
+    """The suite's tables. `baseline` takes the place of the baseline of its own table; `match` and `forced` are
+    `compare.results.View`'s. Raises InconclusiveError where the record cannot be read or has no finished cell."""
     name = suite.name
     if not layout.root.exists() and tracker.uri.startswith("sqlite:"):
         raise InconclusiveError(f"no cell of '{name}' is finished: there is no results folder {layout.root}")
     try:
         records, _ = catch_up(layout, tracker, name, cells)
+        costs = read_costs(layout, tracker, suite, cells) or {"arms": {}}
     except Exception as error:  # whatever MLflow, its database or its server raises
         raise InconclusiveError(f"the record in MLflow at {tracker.uri} cannot be read: {first_line(error)}") from error
-    from harness.compare.results import Wanted, comparisons
+    from harness.compare.match import LOSS
+    from harness.compare.results import Sources, View, Wanted, comparisons
 
-    wanted = [Wanted(cell.arm, cell.seed, cell.identity, cell.evaluation, _answers(layout, cell)) for cell in cells]
-    baselines = {arm: suite.baseline_of(arm) for arm in suite.arms}
-    if baseline is not None:
-        replaced = baselines[baseline]
-        baselines = {arm: baseline if own == replaced else own for arm, own in baselines.items()}
-    units = {name: arm.model.unit(suite.data.KIND) for name, arm in suite.arms.items()}
-    tables = comparisons(wanted, records, baselines, units, suite.reported_values())
+    wanted = [
+        Wanted(cell.arm, cell.seed, cell.identity, cell.evaluation, _answers(layout, cell), _windows(layout, cell))
+        for cell in cells
+    ]
+    tables = comparisons(
+        wanted,
+        records,
+        _arms(suite, baseline),
+        View(match=match, forced=forced, margin=suite.margin, ladder=suite.ladder),
+        Sources(costs=costs["arms"], curve=lambda run: tracker.history(run, LOSS)),
+        suite.reported_values(),
+    )
     if not any(row.n for table in tables for row in table.rows):
         raise InconclusiveError(f"no cell of '{name}' is finished; see: harness status")
     return tables
+
+
+def compare_tasks(layout: Layout, cells: Sequence[Cell], tables: Sequence[Comparison]) -> list[TaskResult]:
+    """Every task that the cells of the tables' pairs were asked, document by document, from the kept answers."""
+    from harness.compare.tasks import Answered, task_results
+    from harness.evaluation import samples
+
+    by_name = {(cell.arm, cell.seed): cell for cell in cells}
+
+    @functools.cache
+    def load(arm: str, seed: int, label: str) -> Answered | None:
+        cell = by_name[arm, seed]
+        directory = layout.cell(cell)
+        found = {key: one for key, one in directory.all_scores().items() if label in one["stamps"]}
+        for key in sorted(
+            found, key=lambda key: (covers(key, cell.evaluation), float(found[key]["time"])), reverse=True
+        ):
+            path = directory.samples(key) / samples.file_name(label)
+            if path.exists():
+                return samples.read(path)[1]
+        return None
+
+    results = []
+    for table in tables:
+        labels = dict.fromkeys(name.rpartition("/")[0] for row in table.rows for name in row.scores)
+        results += task_results(table, list(labels), load)
+    return results
+
+
+def _arms(suite: Suite, baseline: str | None) -> dict[str, Arm]:
+    """The arms as a comparison knows them, with `baseline` in the place of the one whose table it is in."""
+    from harness.compare.results import Arm
+
+    replaced = None if baseline is None else suite.baseline_of(baseline)
+    found = {}
+    for name, arm in suite.arms.items():
+        own = suite.baseline_of(name)
+        start = [arm.model.identity(), arm.connection.output_init_factor()]
+        found[name] = Arm(
+            baseline=baseline if baseline is not None and own == replaced else own,
+            unit=arm.model.unit(suite.data.KIND),
+            start=digest(start),
+            twin_of=(arm.resize.match, arm.resize.arm) if arm.resize else None,
+        )
+    return found
+
+
+def _windows(layout: Layout, cell: Cell) -> Windows | None:
+    """The losses on the pieces of the held-out side; None for cells that kept none."""
+    from harness.compare.documents import Windows
+
+    found = read_json(layout.cell(cell).path / HELD_OUT)
+    return None if found is None else Windows(losses=tuple(found["losses"]), sizes=tuple(found["sizes"]))
 
 
 def _answers(layout: Layout, cell: Cell) -> tuple[Answers, ...]:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 import statistics
 import sys
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 
 from harness.connections.settings import ConnectionSettings
-from harness.data.batches import Batch
 from harness.data.load import Data, inputs_of
 from harness.errors import UsageError
 from harness.models.cost import Place
@@ -21,10 +18,9 @@ from harness.models.settings import ModelSettings
 from harness.suite.cells import stream_seeds
 from harness.suite.estimate import Machine
 from harness.suite.schema import SeedStreams, Suite
-from harness.training.objective import make_objective
-from harness.training.optim import make_optimizer
-from harness.training.recipe import Recipe, build_model, device_of
+from harness.training.recipe import Recipe, device_of
 from harness.training.settings import TrainSettings
+from harness.training.step import Stepper
 
 STEPS, SECONDS = 5, 3.0
 """Measured steps of an arm: so many, or as many as fit this time, after one that warms up."""
@@ -44,7 +40,7 @@ def this_machine(suite: Suite, data: Data, arms: Iterable[str]) -> Machine:
         key = arm.connection, arm.model, arm.train
         if key not in known:
             device = device_of(arm.train)
-            need, free = machine.memory(arm, inputs).total, _free_memory(device)
+            need, free = machine.memory(arm, inputs).total, free_memory(device)
             if need > free:
                 gib = f"about {need / 2**30:.3g} GiB, and {free / 2**30:.3g} GiB are free"
                 raise UsageError(
@@ -63,54 +59,26 @@ def this_machine(suite: Suite, data: Data, arms: Iterable[str]) -> Machine:
     return dataclasses.replace(machine, step_seconds=seconds)
 
 
-def _free_memory(device: torch.device) -> int:
+def free_memory(device: torch.device) -> int:
+    """Bytes on the device, or of the machine."""
     import psutil
 
     return int(torch.cuda.mem_get_info()[0] if device.type == "cuda" else psutil.virtual_memory().available)
 
 
 def step_seconds(recipe: Recipe, data: Data, device: torch.device) -> float:
-    """Median seconds of a training step: making the batch; one micro-batch, forward and backward, as often as a step
-    has them; clipping and optimiser."""
-    settings = recipe.train
+    """Median seconds of a training step (`Stepper.seconds`)."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(settings.threads)
-    objective, model = make_objective(recipe, data), build_model(recipe).to(device)
-    optimizer = make_optimizer(model, settings)
-    piece = settings.micro_batch_size or settings.batch_size
-
-    def timed(work: Callable[[], None]) -> float:
-        began = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - began
-
-    def micro_batch(batch: Batch) -> None:
-        part = [torch.from_numpy(array[:piece]).to(device) for array in batch]
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            loss = objective.losses(model, *part).mean() + sum(model.auxiliary_losses().values())
-        loss.backward()
-
-    def update() -> None:
-        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip or float("inf"))
-        optimizer.step()
-        optimizer.zero_grad()
-
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            micro_batch(objective.batch(0))
-            update()
+            stepper = Stepper(recipe, data, device)
+            stepper.seconds(1)
             times: list[float] = []
             while len(times) < STEPS and (not times or sum(times) < SECONDS):
-                began = time.perf_counter()
-                batch = objective.batch(len(times) + 1)  # once a step, however it is split
-                making = time.perf_counter() - began
-                one = timed(functools.partial(micro_batch, batch))
-                times.append(making + one * settings.batch_size / piece + timed(update))
+                times.append(stepper.seconds(1))
     finally:
         torch.set_num_threads(threads)
     if device.type == "cuda":  # the workers want it
-        del objective, model, optimizer
+        del stepper
         torch.cuda.empty_cache()
     return statistics.median(times)

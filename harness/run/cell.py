@@ -21,7 +21,7 @@ from harness.data.settings import data_settings
 from harness.data.subwords import SubwordTokenizer
 from harness.errors import FAILED, INTERRUPTED, OK, DivergedError, HarnessError
 from harness.evaluation.settings import OURS, EvaluationSettings
-from harness.run.celldir import DATA, EXPERTS, TOKENIZER, CellDir, failure_tail, write_json
+from harness.run.celldir import DATA, DIAGNOSTICS, EXPERTS, HELD_OUT, TOKENIZER, CellDir, failure_tail, write_json
 from harness.run.environment import environment, torch_environment
 from harness.tracking import SCORES
 from harness.training.settings import CHECKPOINT, TrainSettings
@@ -80,7 +80,7 @@ def run_cell(
 
     try:
         # Tasks of lm-eval need the model and its tokenizer only: a cell can be asked when its corpus is gone.
-        data = _data(config, relative_to) if train or needs_data(config) else None
+        data = load_cell_data(config, relative_to) if train or needs_data(config) else None
         if train:
             assert data is not None
             _train(config, data, cell, stop)
@@ -126,7 +126,8 @@ def describe(error: BaseException, cell: CellDir) -> dict[str, Any]:
     }
 
 
-def _data(config: dict[str, Any], relative_to: Path | None) -> Data:
+def load_cell_data(config: dict[str, Any], relative_to: Path | None) -> Data:
+    """The data of a cell. Raises HarnessError where they are no longer those of its configuration."""
     data = load_data(data_settings(**config["data"]), relative_to)
     if digests_of(data) != config["digests"]:
         raise HarnessError("the data changed between planning and running; run again")
@@ -154,6 +155,10 @@ def _train(config: dict[str, Any], data: Data, cell: CellDir, stop: threading.Ev
     cell.journal.sync()
     if fitted.expert_loads is not None:
         write_json(cell.path / EXPERTS, {"layers": fitted.expert_loads})
+    steps = [{"step": line["step"], **line["depth"]} for line in cell.journal.lines() if "depth" in line]
+    write_json(cell.path / DIAGNOSTICS, {"format": 1, "steps": steps, "end": fitted.diagnostics}, compact=True)
+    if fitted.held_out is not None:
+        write_json(cell.path / HELD_OUT, {"format": 1, **fitted.held_out}, compact=True)
     temporary = cell.weights.with_suffix(".tmp")
     torch.save(fitted.model.state_dict(), temporary)
     temporary.replace(cell.weights)

@@ -14,6 +14,8 @@ data.json          digests of the data, and what was found between the sides of 
 stdout.log         what the worker printed
 samples-<key>.png  what a denoiser draws
 experts.json       shares of the experts, layer by layer, on the held-out text at the end
+diagnostics.json   of the connections: by depth at every validation, and matrices and patterns at the end
+held_out.json      losses of every held-out window, sequence or image at the end
 lease              locked by the process that works on the cell
 """
 
@@ -25,6 +27,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -34,13 +37,16 @@ from harness.tracking import covers
 State = Literal["todo", "running", "stopped", "failed", "done"]
 
 EXPERTS, DATA, TOKENIZER = "experts.json", "data.json", "tokenizer.json"
+DIAGNOSTICS, HELD_OUT = "diagnostics.json", "held_out.json"
+RESUMED = ("train", "validation", "diagnostics")
+"""Kinds of journal lines that training writes on its way, step by step."""
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Atomic: the file has its old content or the new one, never a part."""
+def write_json(path: Path, value: Any, *, compact: bool = False) -> None:
+    """Atomic: the file has its old content or the new one, never a part. `compact` is for many numbers."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2, sort_keys=True)
+        json.dump(value, file, indent=None if compact else 2, sort_keys=True)
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())
@@ -87,9 +93,7 @@ class CellJournal:
 
     def rewind(self, step: int) -> None:
         """Keep what was written up to `step` of the training, drop the rest, and open for writing."""
-        kept = [
-            line for line in read_lines(self.path) if line["kind"] in ("train", "validation") and line["step"] <= step
-        ]
+        kept = [line for line in read_lines(self.path) if line["kind"] in RESUMED and line["step"] <= step]
         self._replace(kept)
 
     def _replace(self, kept: list[dict[str, Any]]) -> None:
@@ -208,20 +212,13 @@ class CellDir:
         """Where a denoiser's samples lie; others draw none."""
         return self.path / f"samples-{evaluation}.png"
 
+    def look(self) -> Look:
+        """What the directory says from now on, each of its files read at most once."""
+        return Look(self)
+
     def state(self, evaluation: str) -> State:
         """`done` when trained and scored under `evaluation`; `running` only while somebody holds the lease."""
-        status = self.status()
-        if self.result() is not None and self.scores(evaluation) is not None:
-            return "done"
-        if self.busy():
-            return "running"
-        # A failure of scoring concerns the evaluation that failed; the training stands.
-        if status["state"] == "failed" and (
-            self.result() is None or (status.get("failure") or {}).get("evaluation") in (None, evaluation)
-        ):
-            return "failed"
-        started = status["state"] != "todo" or self.result() is not None
-        return "stopped" if started else "todo"
+        return self.look().state(evaluation)
 
     def busy(self) -> bool:
         """Whether a process works on the cell now. A lease dies with its process, however that ends."""
@@ -244,6 +241,41 @@ class CellDir:
                 yield False
                 return
             yield True
+
+
+class Look:
+    """A cell's directory as it was when each of its files was first needed."""
+
+    def __init__(self, directory: CellDir):
+        self.directory = directory
+
+    @cached_property
+    def status(self) -> dict[str, Any]:
+        return self.directory.status()
+
+    @cached_property
+    def result(self) -> dict[str, Any] | None:
+        return self.directory.result()
+
+    @cached_property
+    def scores(self) -> dict[str, dict[str, Any]]:
+        """By evaluation key, all that the cell was ever asked."""
+        return self.directory.all_scores()
+
+    def state(self, evaluation: str) -> State:
+        """As `CellDir.state`."""
+        status = self.status  # first: who ends a cell writes it last
+        if self.result is not None and any(covers(key, evaluation) for key in self.scores):
+            return "done"
+        if self.directory.busy():
+            return "running"
+        # A failure of scoring concerns the evaluation that failed; the training stands.
+        if status["state"] == "failed" and (
+            self.result is None or (status.get("failure") or {}).get("evaluation") in (None, evaluation)
+        ):
+            return "failed"
+        started = status["state"] != "todo" or self.result is not None
+        return "stopped" if started else "todo"
 
 
 def failure_tail(log: Path, lines: int = 20) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 import platform
 import subprocess
@@ -11,6 +13,12 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("torch", "lightning", "lm_eval", "mlflow", "optuna", "numpy", "scipy", "pydantic", "datasets")
+DEVICE_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""Of NVIDIA's driver, of AMD's, and of either under Windows."""
+
+
+DECIDING = ("connections", "data", "evaluation", "models", "training")
+"""Packages of ours whose code decides the numbers of a cell; the rest runs, records and compares them."""
 
 
 def versions() -> dict[str, str | None]:
@@ -25,13 +33,27 @@ def versions() -> dict[str, str | None]:
 
 
 def code() -> dict[str, Any]:
-    """Commit of the harness's own checkout and whether it was changed since; nulls outside a checkout."""
+    """Commit of the harness's own checkout and whether it was changed since, nulls outside a checkout; and a digest of
+    the code that decides numbers, which tells two states apart where the commit does not, and only where it matters."""
     root = Path(__file__).resolve().parents[2]
     try:
         commit = _git(root, "rev-parse", "HEAD")
-        return {"commit": commit, "dirty": bool(_git(root, "status", "--porcelain", "--untracked-files=no"))}
+        dirty = bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
     except (OSError, subprocess.SubprocessError):
-        return {"commit": None, "dirty": None}
+        return {"commit": None, "dirty": None, "source": source_digest()}
+    return {"commit": commit, "dirty": dirty, "source": source_digest()}
+
+
+@functools.cache
+def source_digest() -> str:
+    """Of the files of the packages in `DECIDING`, as they were when this process first asked."""
+    package = Path(__file__).resolve().parents[1]
+    found = hashlib.sha256()
+    for name in DECIDING:
+        for path in sorted((package / name).rglob("*")):
+            if path.suffix in (".py", ".yaml"):
+                found.update(f"{path.relative_to(package).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    return found.hexdigest()[:12]
 
 
 def _git(root: Path, *arguments: str) -> str:
@@ -47,6 +69,20 @@ def cpu_model() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+@functools.cache
+def gpus() -> tuple[str, ...]:
+    """Names of the devices that torch sees, asked in a process of its own; none, and nothing asked, where the system
+    has no file of a device."""
+    if not any(Path(file).exists() for file in DEVICE_FILES):
+        return ()
+    ask = "import torch; print(*map(torch.cuda.get_device_name, range(torch.cuda.device_count())), sep='\\n')"
+    try:
+        said = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True, timeout=120)
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return tuple(said.stdout.split("\n")[:-1]) if said.stdout.strip() else ()
 
 
 def environment() -> dict[str, Any]:

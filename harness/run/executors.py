@@ -8,6 +8,7 @@ import os
 import signal
 from dataclasses import dataclass
 from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 
 from harness.run.cell import work
@@ -27,34 +28,37 @@ class Worker:
     process: BaseProcess
 
 
+def server() -> ForkServerContext:
+    """What starts processes in the server; it is started, or started again if it died, with Ctrl-C ignored from its
+    first moment: the terminal sends it to the whole process group, and a server that dies of it takes the run's exit
+    codes along."""
+    # The server takes its environment when it starts: no progress bars in the logs, and no look for a network.
+    for name in QUIET:
+        os.environ.setdefault(name, "1")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return context
+
+
 class LocalExecutor:
     """At most `jobs` cells at a time, each in a process of its own: clean peaks, clean random state, crash-proof."""
 
     def __init__(self, layout: Layout, jobs: int, relative_to: str | None):
         self.layout, self.jobs, self.relative_to = layout, jobs, relative_to
-        # The server takes its environment when it starts: no progress bars in the logs, and no look for a network.
-        for name in QUIET:
-            os.environ.setdefault(name, "1")
-        self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(PRELOAD)
-        self._ensure_server()
+        self.context = server()
         self.workers: list[Worker] = []
-
-    def _ensure_server(self) -> None:
-        """Start the server, or start it again if it died, with Ctrl-C ignored from its first moment: the terminal sends
-        it to the whole process group, and a server that dies of it takes the run's exit codes along."""
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            forkserver.ensure_running()
-        finally:
-            signal.signal(signal.SIGINT, before)
 
     @property
     def free(self) -> int:
         return self.jobs - len(self.workers)
 
     def start(self, cell: Cell) -> None:
-        self._ensure_server()
+        server()
         path = str(self.layout.cell(cell).path)
         process = self.context.Process(target=work, args=(cell.config, cell.evaluation, path, self.relative_to))
         process.start()

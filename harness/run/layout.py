@@ -49,10 +49,13 @@ class Layout:
 
     def suite(self, name: str, partial: bool = False) -> Path:
         """Folder of a suite's tables and plots; those of a selection of its cells do not replace the whole's."""
-        slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:80]
-        folder = self.root / "suites" / slug / ("selection" if partial else "")
+        folder = self.suite_place(name) / ("selection" if partial else "")
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def suite_place(self, name: str) -> Path:
+        """Where that folder is, whether or not it is there."""
+        return self.root / "suites" / re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:80]
 
     def tracker(self) -> Tracker:
         return Tracker(tracking_uri(self.root), self.root)

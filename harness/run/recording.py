@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from harness.errors import first_line
-from harness.run.celldir import DATA, EXPERTS, TOKENIZER, read_json
+from harness.run import costs
+from harness.run.celldir import DATA, DIAGNOSTICS, EXPERTS, HELD_OUT, TOKENIZER, read_json
 from harness.run.layout import Layout
 from harness.suite.cells import Cell, by_identity
 from harness.tracking import TAG_BORN, TAG_SCORED, TAG_STATE, Entry, Record, Tracker, stamp_text
 
-ARTIFACTS = ("config.json", "environment.json", "stdout.log", EXPERTS, DATA, TOKENIZER)
+ARTIFACTS = ("config.json", "environment.json", "stdout.log", EXPERTS, DATA, TOKENIZER, DIAGNOSTICS, HELD_OUT)
 """Files of a cell's directory that the record keeps a copy of, where they are."""
 
 
@@ -74,21 +75,31 @@ def replay(layout: Layout, tracker: Tracker, suite: str, cell: Cell) -> None:
 
 
 def catch_up(layout: Layout, tracker: Tracker, suite: str, cells: Iterable[Cell]) -> tuple[list[Record], int]:
-    """Replay the finished and failed cells that the record does not have so; returns the suite's record as it is then,
-    and how many cells there were. A record that lacked none is read once."""
+    """Replay the finished and failed cells that the record does not have so, and the measured costs of the suite's
+    arms; returns the suite's record as it is then, and how many cells there were. What lacked none is read once."""
     records = tracker.read(suite)
     recorded = {(record.cell, record.tags.get(TAG_BORN)): record for record in records}
     missing = 0
     for cell in by_identity(cells).values():
-        directory = layout.cell(cell)
-        state = directory.state(cell.evaluation)
-        record = recorded.get((cell.identity, str(directory.status().get("born", ""))))
+        seen = layout.cell(cell).look()
+        state = seen.state(cell.evaluation)
+        record = recorded.get((cell.identity, str(seen.status.get("born", ""))))
         known = set(record.evaluations) if record else set()
-        same = record is not None and record.tags.get(TAG_STATE) == state and known >= directory.all_scores().keys()
+        same = record is not None and record.tags.get(TAG_STATE) == state and known >= seen.scores.keys()
         if state in ("done", "failed") and not same:
             replay(layout, tracker, suite, cell)
             missing += 1
+    if measured := costs.documents(layout, suite):
+        known_costs = tracker.costs_measured(suite)
+        for document in measured:
+            if known_costs.get(document["key"]) != document["when"]:
+                tracker.write_costs(suite, document, _costs_tags(suite, document), costs.metrics(document))
     return (tracker.read(suite) if missing else records), missing
+
+
+def _costs_tags(suite: str, document: dict[str, Any]) -> dict[str, str]:
+    machine = {f"harness.env.{name}": json.dumps(value) for name, value in document["machine"].items()}
+    return {"harness.suite": suite, **machine}
 
 
 class Recorder(threading.Thread):

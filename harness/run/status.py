@@ -15,8 +15,8 @@ def cell_states(layout: Layout, cells: Sequence[Cell]) -> list[dict[str, Any]]:
     states = []
     for cell in cells:
         directory = layout.cell(cell)
-        status = directory.status()
-        result = directory.result()
+        seen = directory.look()
+        status, result = seen.status, seen.result
         steps, last = cell.config["train"]["steps"], directory.journal.last("train")
         ended, started = status.get("ended"), status.get("started")
         states.append(
@@ -24,7 +24,7 @@ def cell_states(layout: Layout, cells: Sequence[Cell]) -> list[dict[str, Any]]:
                 "cell": cell.name,
                 "arm": cell.arm,
                 "seed": cell.seed,
-                "state": directory.state(cell.evaluation),
+                "state": seen.state(cell.evaluation),
                 "step": steps if result else last["step"] if last else 0,
                 "steps": steps,
                 "train_loss": last["values"]["train/loss"] if last else None,

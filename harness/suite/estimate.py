@@ -80,11 +80,12 @@ class Machine:
         judged = math.ceil(train.steps / train.validate_every) * min(asked, available) / (PASSES * train.batch_size)
         each = self.step_seconds.get(name)
         if each is None and self.chip is not None:
-            each = self._step(arm, inputs)
+            each = self.step(arm, inputs)
         return None if each is None else each * (train.steps + judged)
 
-    def _step(self, arm: Arm, inputs: Inputs) -> float | None:
-        """Arithmetic at `mfu` of the peak, and beside it the streams' traffic beyond a residual's at full bandwidth."""
+    def step(self, arm: Arm, inputs: Inputs) -> float | None:
+        """Seconds of a training step on the chip, None where it has no such precision: arithmetic at `mfu` of the peak,
+        and beside it the streams' traffic beyond a residual's at full bandwidth."""
         assert self.chip is not None
         peak = self.chip.peak(arm.train.precision)
         if peak is None:

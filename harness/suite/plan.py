@@ -15,6 +15,7 @@ from harness.data.synthetic import Symbols
 from harness.models import cost
 from harness.suite.cells import Cell, by_identity
 from harness.suite.estimate import Machine, disk, makespan
+from harness.suite.resize import Resized
 from harness.suite.schema import Arm, Suite
 
 
@@ -137,6 +138,24 @@ def _arm(
         "seconds_per_cell": machine.seconds(name, arm, inputs, held_out),
         "disk_bytes_per_cell": kept,
         "disk_bytes_in_training": training,
+        "resized": _resized(arm),
+    }
+
+
+def _resized(arm: Arm) -> dict[str, Any] | None:
+    """What the arm was resized to, and how near it came to what it was to cost."""
+    done = arm.resize
+    if not isinstance(done, Resized):
+        return None
+    size = {key: getattr(model, key) for model in (arm.model,) for key in ("layers", "width")}
+    about = done.model_dump(mode="json", exclude={"before"}, exclude_none=True)
+    return {
+        **about,
+        **size,
+        "ffn_width": arm.model.hidden,
+        "before": {"layers": done.before.layers, "width": done.before.width, "ffn_width": done.before.hidden},
+        "off": done.off,
+        "text": f"{done.value_text(done.reached)}, {done.off:+.2%} off {done.goal_text()}",
     }
 
 
@@ -161,6 +180,7 @@ def plan_text(plan: dict[str, Any]) -> str:
             f"{arm['stream_elements_per_token']:>12,}{arm['tokens_per_cell']:>17,}"
             f"{_time(arm['seconds_per_cell']):>11}{done:>5}/{arm['cells']}"
         )
+    lines += _resized_text(plan)
     lines += ["", *_memory_text(plan)]
     active = [f"{arm['arm']} {arm['active_parameters']:,}" for arm in plan["arms"] if _sparse(arm)]
     lines += ["", f"parameters that a token meets: {', '.join(active)}"] if active else []
@@ -175,6 +195,21 @@ def plan_text(plan: dict[str, Any]) -> str:
         "Time: training and validation, without start-up and scoring.",
     ]
     return "\n".join(lines)
+
+
+def _resized_text(plan: dict[str, Any]) -> list[str]:
+    """A line for every arm whose size was solved for."""
+    lines = []
+    for arm in plan["arms"]:
+        if done := arm["resized"]:
+            was = done["before"]
+            changes = [
+                f"{key} {done[key]} (was {was[key]})"
+                for key in ("layers", "width", "ffn_width")
+                if done[key] != was[key]
+            ]
+            lines.append(f"{arm['arm']} is resized: {', '.join(changes) or 'as it was'}: {done['text']}")
+    return lines
 
 
 def _memory_text(plan: dict[str, Any]) -> list[str]:

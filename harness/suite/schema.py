@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from harness.connections.settings import AnyConnection
@@ -24,6 +26,23 @@ class SeedStreams(Settings):
     dropout: int | None = Field(default=None, ge=0, lt=2**63)
 
 
+class Resize(Settings):
+    """The arm's model in another size: the one that costs what another arm costs, by formula (`resize.py`)."""
+
+    match: Literal["params", "memory", "time"]
+    """What is to be the same: parameters; memory of a training step; time of a training step."""
+    arm: str
+    """The arm whose costs are to be met."""
+    by: Literal["width", "depth"] = "width"
+    """What grows or shrinks first; the width of the feed-forward does the rest."""
+    device: str | None = None
+    """The chip, of those in the table, by whose peak and bandwidth the time is reckoned (h100 by default), or on which
+    the memory is used."""
+    ratio: float | None = Field(default=None, gt=0.0)
+    """Of times instead: as measured, the other arm's time of a step over that of this arm in the size it has without
+    resizing."""
+
+
 class Arm(Settings):
     """One row of the table: a connection, and settings in which the arm differs from the suite besides."""
 
@@ -32,6 +51,7 @@ class Arm(Settings):
     train: TrainSettings
     baseline: str | None = None
     """The arm that this one is compared with, where it is not the suite's baseline."""
+    resize: Resize | None = None
 
 
 class Reported(Settings):
@@ -60,6 +80,10 @@ class Suite(Settings):
     evaluation: EvaluationSettings = EvaluationSettings()
     arms: dict[str, Arm] = Field(min_length=1)
     reported: tuple[Reported, ...] = Field(default=(), strict=False)
+    margin: float = Field(default=0.005, gt=0.0)
+    """Losses closer than this count as equivalent, in the unit of the loss."""
+    ladder: tuple[str, ...] = Field(default=(), strict=False)
+    """Arms that are one and the same but for their budget: what a loss is worth in compute is read off them."""
 
     def baseline_of(self, arm: str) -> str:
         """The arm that `arm` is compared with."""

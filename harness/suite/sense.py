@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from harness.data.inputs import ImageInputs, Inputs
 from harness.data.settings import SymbolsSettings
 from harness.errors import nearest
+from harness.models.cost import DEVICES, find_device
 from harness.models.settings import MODELS, DecoderSettings, DiTSettings, ViTSettings
 from harness.suite.schema import Arm, Suite
 from harness.suite.yaml_lines import KeyPath
@@ -29,7 +30,13 @@ def problems(suite: Suite) -> Iterator[Problem]:
         yield ("evaluation", problem[0]), problem[1]
     for name, arm in suite.arms.items():
         yield from _arm(suite, name, arm)
+        yield from _resize(suite, name, arm)
     yield from _reported(suite)
+    for index, name in enumerate(suite.ladder):
+        if name not in suite.arms:
+            yield ("ladder", index), f"no arm is called '{name}'{nearest(name, suite.arms)}"
+        elif name in suite.ladder[:index]:
+            yield ("ladder", index), f"'{name}' stands there twice"
     fixed = suite.streams
     dropout = all(arm.model.dropout > 0 for arm in suite.arms.values())
     varies = fixed.backbone is None or fixed.data is None or (dropout and fixed.dropout is None)
@@ -77,6 +84,29 @@ def _arm(suite: Suite, name: str, arm: Arm) -> Iterator[Problem]:
     elif suite.arms[head].model.UNIT != arm.model.UNIT:
         units = f"{arm.model.UNIT}, and the baseline's '{head}' {suite.arms[head].model.UNIT}"
         yield key, f"losses are {units}: they do not compare; give the arm a baseline of its own kind"
+
+
+def _resize(suite: Suite, name: str, arm: Arm) -> Iterator[Problem]:
+    if (resize := arm.resize) is None:
+        return
+    key = ("arms", name, "resize")
+    if resize.arm not in suite.arms:
+        others = [other for other in suite.arms if other != name]
+        yield (*key, "arm"), f"no arm is called '{resize.arm}'{nearest(resize.arm, others)}"
+    elif resize.arm == name:
+        yield (*key, "arm"), "an arm already costs what it costs itself; name another"
+    elif suite.arms[resize.arm].resize is not None:
+        yield (*key, "arm"), f"'{resize.arm}' is itself resized; name an arm that has its size from the file"
+    if resize.ratio is not None and resize.match != "time":
+        yield (*key, "ratio"), f"is of times, and this matches {resize.match}"
+    if resize.device is not None:
+        if resize.match == "params":
+            yield (*key, "device"), "parameters are the same everywhere"
+        elif resize.ratio is not None:
+            yield (*key, "device"), "with a ratio nothing is reckoned for a chip"
+        elif find_device(resize.device) is None:
+            chips = [device.name for device in DEVICES]
+            yield (*key, "device"), f"no chip '{resize.device}' in the table{nearest(resize.device, chips)}"
 
 
 def _reported(suite: Suite) -> Iterator[Problem]:

@@ -12,7 +12,7 @@ from harness.training.settings import TrainSettings
 
 RULES = (
     "at most 2 seeds, 4 layers, 128 tokens of context (or the smallest multiple of it that holds a synthetic "
-    "diagnostic), 8 sequences, 20 steps (2 of warm-up), 8 experts, "
+    "diagnostic), 8 sequences, 20 steps (2 of warm-up; arms with a shorter budget in proportion, from 2), 8 experts, "
     "a padded vocabulary of 512, 2,048 validation tokens or 120 images, 8 documents per task, 16 images and 4 sampling "
     "steps for a denoiser; a width above 128 becomes 128, or the smallest multiple of it that heads and rates of all "
     "arms allow; more layers stay where a connection needs them"
@@ -25,7 +25,13 @@ def smoke(suite: Suite) -> Suite:
         update={
             "seeds": suite.seeds[:2],
             "arms": {
-                name: _arm(arm, _layers(arm.model.layers, suite), _width(arm.model.width, suite), suite.data)
+                name: _arm(
+                    arm,
+                    _layers(arm.model.layers, suite),
+                    _width(arm.model.width, suite),
+                    _steps(arm.train.steps, suite),
+                    suite.data,
+                )
                 for name, arm in suite.arms.items()
             },
             "evaluation": suite.evaluation.model_copy(
@@ -40,8 +46,7 @@ def smoke(suite: Suite) -> Suite:
     )
 
 
-def _arm(arm: Arm, layers: int, width: int, data: DataSettings) -> Arm:
-    steps = min(arm.train.steps, 20)
+def _arm(arm: Arm, layers: int, width: int, steps: int, data: DataSettings) -> Arm:
     train = arm.train.model_copy(
         update={
             "steps": steps,
@@ -75,6 +80,12 @@ def _context(context: int, data: DataSettings) -> int:
         if not isinstance(data, SymbolsSettings) or data.problem_in(smaller) is None:
             return smaller
     return context
+
+
+def _steps(steps: int, suite: Suite) -> int:
+    """Of the longest 20; arms that differ in nothing else stay different."""
+    longest = max(arm.train.steps for arm in suite.arms.values())
+    return steps if longest <= 20 else min(steps, max(2, round(20 * steps / longest)))
 
 
 def _layers(layers: int, suite: Suite) -> int:

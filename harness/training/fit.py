@@ -35,6 +35,10 @@ class Fitted:
     digests: dict[str, str]
     expert_loads: list[list[float]] | None
     """Shares of the experts, layer by layer, in the last validation; None without experts."""
+    diagnostics: dict[str, Any] | None
+    """Of the connections at the end: matrices and patterns; None for a type that cannot be diagnosed."""
+    held_out: dict[str, Any] | None
+    """Losses of every held-out item in the last validation."""
 
 
 class StoppedError(Exception):
@@ -102,7 +106,14 @@ def fit(
         "validation": chain_digest(FIRST_DIGEST, objective.held_out),
         "shared_weights": init_digest,
     }
-    return Fitted(model=model.eval(), metrics=metrics, digests=digests, expert_loads=keeper.expert_loads)
+    return Fitted(
+        model=model.eval(),
+        metrics=metrics,
+        digests=digests,
+        expert_loads=keeper.expert_loads,
+        diagnostics=keeper.end,
+        held_out=keeper.held_out,
+    )
 
 
 def _chip(module: Trained) -> str:

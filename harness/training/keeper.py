@@ -20,16 +20,19 @@ from torch import Tensor
 
 from harness.data.batches import FIRST_DIGEST, chain_digest
 from harness.errors import DivergedError
+from harness.training.diagnose import DIAGNOSTICS, Depth, Diagnosis, Values
 from harness.training.meters import Throughput, saved_activation_bytes
 from harness.training.module import Trained
+from harness.training.objective import EXAMPLE_TOKENS
 from harness.training.optim import lr_factor
 from harness.training.recipe import Recipe
+from harness.training.stability import Spikes
 
 
 class Journal(Protocol):
     """Where a run writes its curve."""
 
-    def write(self, kind: str, step: int, values: dict[str, float]) -> None: ...
+    def write(self, kind: str, step: int, values: dict[str, float], **extra: Any) -> None: ...
     def sync(self) -> None: ...
     def rewind(self, step: int) -> None: ...
 
@@ -51,7 +54,15 @@ class Keeper(pl.Callback):
         self.throughput = Throughput()
         self.batch_digest = FIRST_DIGEST
         self.losses: list[Tensor] = []
-        """Of the steps since the last logged one."""
+        """Of the steps since the last logged one, as are the norms of the gradients, before clipping."""
+        self.grad_norms: list[Tensor] = []
+        self._counted = 0  # of these steps, how many the spikes know
+        self.spikes = {"loss": Spikes(), "gradient": Spikes()}
+        self.diagnosis = Diagnosis(recipe.connection.type)
+        self.end: dict[str, Any] | None = None
+        """Diagnostics of the trained model."""
+        self.held_out: dict[str, Any] | None = None
+        """Losses of the trained model on every held-out item."""
         self._parts: list[Tensor] = []
         """Of the micro-batches of this step so far."""
         self.auxiliary: dict[str, Tensor] = {}
@@ -71,6 +82,13 @@ class Keeper(pl.Callback):
             "saved_bytes": self.saved_bytes,
             "expert_loads": self.expert_loads,
             "seconds": self.seconds_before + time.perf_counter() - self._began,
+            "diagnostics": {
+                "grad_norms": [norm.item() for norm in self.grad_norms],
+                "counted": self._counted,
+                "spikes": {name: spikes.state() for name, spikes in self.spikes.items()},
+                "end": self.end,
+                "held_out": self.held_out,
+            },
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -79,6 +97,11 @@ class Keeper(pl.Callback):
         self.throughput.restore(state["throughput"])
         self.saved_bytes, self.expert_loads = state["saved_bytes"], state["expert_loads"]
         self.seconds_before = state["seconds"]
+        if (kept := state.get("diagnostics")) is not None:  # checkpoints of before there were any
+            self.grad_norms = [torch.tensor(norm, dtype=torch.float32) for norm in kept["grad_norms"]]
+            self._counted, self.end, self.held_out = kept["counted"], kept["end"], kept["held_out"]
+            for name, spikes in self.spikes.items():
+                spikes.restore(kept["spikes"][name])
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, Trained)
@@ -105,13 +128,15 @@ class Keeper(pl.Callback):
         whole = [np.concatenate([part.numpy() for part in parts]) for parts in zip(*module.host_batches, strict=True)]
         self.batch_digest = chain_digest(self.batch_digest, tuple(whole))
         self.losses.append(self._parts[0] if len(self._parts) == 1 else torch.stack(self._parts).sum())
+        assert module.grad_norm is not None
+        self.grad_norms.append(module.grad_norm)
         self.auxiliary = module.auxiliary
         self._parts, module.host_batches, module.auxiliary = [], [], {}
         last = step == self.settings.steps
         if step % self.settings.log_every == 0 or last:
             self._log(module, step)
-        if step % self.settings.validate_every == 0 or last:
-            self._validate(module, step)
+        if self.settings.validates(step):
+            self._validate(trainer, module, step)
         stopping = self.stop() and not last
         if step % self.settings.checkpoint_every == 0 or last or stopping:
             self._save(trainer)
@@ -121,34 +146,67 @@ class Keeper(pl.Callback):
 
     def _log(self, module: Trained, step: int) -> None:
         # On CUDA the device is waited for here, once a window; a resumed run has some losses on the CPU.
-        losses = torch.stack([loss.to(self.losses[-1].device) for loss in self.losses]).tolist()
+        losses, norms = self._count_spikes()
         for offset, loss in enumerate(losses):
             if not math.isfinite(loss):
                 raise DivergedError(step - len(losses) + 1 + offset, loss)
         elapsed = time.perf_counter() - self._window_began
         self.throughput.add(len(losses), elapsed)
-        assert module.grad_norm is not None
         values = {
             "train/loss": math.fsum(losses) / len(losses),
             "train/lr": self.settings.lr * lr_factor(step - 1, self.settings),
-            "train/grad_norm": module.grad_norm.item(),
+            "train/grad_norm": norms[-1],
+            "train/grad_norm_max": max(norms),
             "train/tokens_per_second": self.tokens_per_step * len(losses) / elapsed,
             "train/tokens": float(self.tokens_per_step * step),
         }
         values.update({f"train/{name}_loss": term.item() for name, term in self.auxiliary.items()})
         self.journal.write("train", step, values)
-        self.losses = []
+        self.losses, self.grad_norms, self._counted = [], [], 0
         self._window_began = time.perf_counter()
 
-    def _validate(self, module: Trained, step: int) -> None:
+    def _count_spikes(self) -> tuple[list[float], list[float]]:
+        """Losses and gradient norms since the last logged step; the spikes among them are counted, each once."""
+        losses, norms = (
+            torch.stack([one.to(kept[-1].device) for one in kept]).tolist() if kept else []
+            for kept in (self.losses, self.grad_norms)
+        )
+        for name, found in (("loss", losses), ("gradient", norms)):
+            for one in found[self._counted :]:
+                self.spikes[name].add(one)
+        self._counted = len(losses)
+        return losses, norms
+
+    def _validate(self, trainer: pl.Trainer, module: Trained, step: int) -> None:
         pause = time.perf_counter()
+        self._count_spikes()
+        # Before the model is judged, which begins the experts' tallies anew.
+        values, depth = self._diagnose(trainer, module, step)
         self.last = module.judge()
         loads = module.model.expert_loads()
         self.expert_loads = None if loads is None else loads.tolist()
         if not math.isfinite(self.last["validation/loss"]):
             raise DivergedError(step, self.last["validation/loss"])
         self.journal.write("validation", step, self.last)
+        self.journal.write(DIAGNOSTICS, step, values, depth=depth)
+        if step == self.settings.steps:
+            objective = module.objective
+            self.held_out = {"unit": objective.unit, "items": objective.items}
+            self.held_out |= {"losses": objective.judged, "sizes": objective.sizes()}
         self._window_began += time.perf_counter() - pause
+
+    def _diagnose(self, trainer: pl.Trainer, module: Trained, step: int) -> tuple[Values, Depth]:
+        examples = module.objective.examples(module.device)
+
+        def run() -> None:
+            with trainer.precision_plugin.forward_context():
+                module.model(*examples)
+
+        last = step == self.settings.steps
+        tokens = len(examples[0]) * min(self.recipe.model.positions(self.recipe.inputs), EXAMPLE_TOKENS)
+        values, depth, self.end = self.diagnosis(module.model, run, module.branch_grad_norms, tokens=tokens, whole=last)
+        shares = {f"stability/{name}_spikes": spikes.share() for name, spikes in self.spikes.items()}
+        return {**values, **{name: share for name, share in shares.items() if share is not None}}, depth
 
     def _save(self, trainer: pl.Trainer) -> None:
         pause = time.perf_counter()

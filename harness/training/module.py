@@ -6,7 +6,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.models.network import Network
 from harness.training.objective import Objective
@@ -22,6 +22,8 @@ class Trained(pl.LightningModule):
         super().__init__()
         self.model, self.objective, self.settings = model, objective, settings
         self.grad_norm: Tensor | None = None
+        self.branch_grad_norms: Tensor | None = None
+        """(K,), by branch, of the last step that a validation follows."""
         self.auxiliary: dict[str, Tensor] = {}
         self.host_batches: list[tuple[Tensor, ...]] = []
 
@@ -46,7 +48,9 @@ class Trained(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
-        """Clip by norm and keep the norm as it was before."""
+        """Clip by norm and keep the norm as it was before; by branch too, where a validation follows."""
+        if self.settings.validates(self.trainer.global_step + 1):
+            self.branch_grad_norms = torch.stack([_grad_norm(branch) for branch in self.model.branches])
         limit = self.settings.clip or float("inf")
         self.grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
 
@@ -59,3 +63,11 @@ class Trained(pl.LightningModule):
             metrics = self.objective.judge(self.model, self.device, self.trainer.precision_plugin.forward_context)
         self.train(training)
         return {**metrics, **self.model.readings()}
+
+
+def _grad_norm(branch: nn.Module) -> Tensor:
+    """Norm of the gradient of all its parameters; NaN where none has one."""
+    gradients = [parameter.grad for parameter in branch.parameters() if parameter.grad is not None]
+    if gradients:
+        return torch.nn.utils.get_total_norm(gradients)
+    return torch.full((), float("nan"), device=next(branch.parameters()).device)

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,13 +14,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.data.batches import Batch, BatchSource, validation_windows
+from harness.data.diagnostics import IGNORED
 from harness.data.documents import Corpus
 from harness.data.images import ImageSet, ImageSource, scaled
 from harness.data.load import Data
 from harness.data.settings import ImageSettings
 from harness.data.shards import shard
 from harness.data.synthetic import Symbols
-from harness.evaluation.images import LEVELS, classify, denoise, fixed_noise, level_names
+from harness.evaluation.images import LEVELS, classify, denoise, fixed_noise, level_names, level_timesteps
 from harness.evaluation.symbols import answer
 from harness.models.decoder import token_losses
 from harness.models.diffusion import NoiseSchedule
@@ -29,6 +31,9 @@ from harness.training.recipe import Recipe
 
 PIECE = 32
 """Examples at a time in validation, at most; no more than training itself takes."""
+
+EXAMPLE_TOKENS = 512
+"""Held-out tokens that connections are diagnosed on, at most, but for one image."""
 
 Forward = Callable[[], AbstractContextManager[None]]
 """The context (precision) in which the model is to run."""
@@ -40,9 +45,15 @@ class Objective(ABC):
     changes, and `judge` divides sums over all of it once."""
 
     held_out: Batch
+    items = "windows"
+    """What a loss of `judged` is one of."""
+    unit = "nats"
+    judged: list[float]
+    """Sum of the losses of every held-out item in the last `judge`."""
 
     def __init__(self, recipe: Recipe):
         self.piece = min(PIECE, recipe.train.micro_batch_size or recipe.train.batch_size)
+        self.positions = recipe.model.positions(recipe.inputs)
 
     @abstractmethod
     def batch(self, step: int) -> Batch:
@@ -54,7 +65,22 @@ class Objective(ABC):
 
     @abstractmethod
     def judge(self, model: Network, device: torch.device, forward: Forward) -> dict[str, float]:
-        """`validation/...`, the loss among them, of a model in evaluation mode."""
+        """`validation/...`, the loss among them, of a model in evaluation mode; leaves `judged`."""
+
+    @abstractmethod
+    def sizes(self) -> list[int]:
+        """What every held-out item's sum is divided by for its mean loss: tokens, answers, or 1."""
+
+    @abstractmethod
+    def examples(self, device: torch.device) -> tuple[Tensor, ...]:
+        """What the model is called with for a few held-out items, always the same, at most `EXAMPLE_TOKENS` tokens and
+        no more items than training takes at a time."""
+
+    def _chosen(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Items spread evenly over the held-out ones."""
+        available = len(self.held_out[0])
+        count = max(min(EXAMPLE_TOKENS // self.positions, self.piece, available), 1)
+        return np.arange(count) * available // count
 
     def _pieces(self, device: torch.device) -> Iterator[tuple[Tensor, ...]]:
         for start in range(0, len(self.held_out[0]), self.piece):
@@ -87,11 +113,12 @@ class LanguageModelling(Objective):
         return token_losses(model(tokens[:, :-1]), tokens[:, 1:])
 
     def judge(self, model: Network, device: torch.device, forward: Forward) -> dict[str, float]:
-        nats = torch.zeros((), dtype=torch.float64)
+        nats, self.judged = torch.zeros((), dtype=torch.float64), []
         for (tokens,) in self._pieces(device):
             with forward():
                 losses = self.losses(model, tokens)
             nats += losses.sum(dtype=torch.float64).cpu()
+            self.judged += losses.sum(dim=1, dtype=torch.float64).tolist()
         loss = nats.item() / self.held_out[0][:, 1:].size
         return {
             "validation/loss": loss,
@@ -99,9 +126,17 @@ class LanguageModelling(Objective):
             "validation/perplexity": math.exp(min(loss, 700.0)),
         }
 
+    def sizes(self) -> list[int]:
+        return [self.held_out[0].shape[1] - 1] * len(self.held_out[0])
+
+    def examples(self, device: torch.device) -> tuple[Tensor, ...]:
+        return (torch.from_numpy(self.held_out[0][self._chosen(), :-1][:, :EXAMPLE_TOKENS]).to(device),)
+
 
 class Answering(Objective):
     """Nats per answer: sequences of symbols, of which some positions are asked."""
+
+    items = "sequences"
 
     def __init__(self, recipe: Recipe, symbols: Symbols):
         super().__init__(recipe)
@@ -122,16 +157,26 @@ class Answering(Objective):
         return token_losses(model(inputs), targets).sum(dim=1) * weights
 
     def judge(self, model: Network, device: torch.device, forward: Forward) -> dict[str, float]:
-        nats, right = 0.0, 0
+        nats, right, self.judged = 0.0, 0, []
         for inputs, targets in self._pieces(device):
             with forward():
                 losses, hits = answer(model, inputs, targets)
             nats, right = nats + losses.sum(dtype=torch.float64).item(), right + int(hits.sum())
+            self.judged += losses.sum(dim=1, dtype=torch.float64).tolist()
         return {"validation/loss": nats / self.answers, "validation/accuracy": right / self.answers}
+
+    def sizes(self) -> list[int]:
+        found: list[int] = (self.held_out[1] != IGNORED).sum(axis=1).tolist()
+        return found
+
+    def examples(self, device: torch.device) -> tuple[Tensor, ...]:
+        return (torch.from_numpy(self.held_out[0][self._chosen(), :EXAMPLE_TOKENS]).to(device),)
 
 
 class ImageObjective(Objective):
     """What classification and denoising share: the images."""
+
+    items = "images"
 
     def __init__(self, recipe: Recipe, images: ImageSet):
         super().__init__(recipe)
@@ -145,6 +190,9 @@ class ImageObjective(Objective):
         chosen = np.arange(count) * available // count
         self.held_out = (scaled(images.valid.pixels(chosen)), images.valid.labels[chosen])
 
+    def sizes(self) -> list[int]:
+        return [1] * len(self.held_out[0])
+
 
 class Classification(ImageObjective):
     """Nats per image."""
@@ -157,17 +205,23 @@ class Classification(ImageObjective):
         return F.cross_entropy(model(images).float(), labels, reduction="none")
 
     def judge(self, model: Network, device: torch.device, forward: Forward) -> dict[str, float]:
-        nats, right = 0.0, 0
+        nats, right, self.judged = 0.0, 0, []
         for images, labels in self._pieces(device):
             with forward():
-                one_nats, one_right = classify(model, images, labels)
+                one_nats, one_right, each = classify(model, images, labels)
             nats, right = nats + one_nats, right + one_right
+            self.judged += each.double().tolist()
         count = len(self.held_out[0])
         return {"validation/loss": nats / count, "validation/accuracy": right / count}
+
+    def examples(self, device: torch.device) -> tuple[Tensor, ...]:
+        return (torch.from_numpy(self.held_out[0][self._chosen()]).to(device),)
 
 
 class Denoising(ImageObjective):
     """Squared error of the predicted noise per pixel and channel, at a noise level drawn evenly for every image."""
+
+    unit = "squared error"
 
     def __init__(self, recipe: Recipe, images: ImageSet):
         super().__init__(recipe, images)
@@ -198,9 +252,17 @@ class Denoising(ImageObjective):
             with forward():
                 errors.append(denoise(model, self.schedule, images, labels, levels, noise).cpu())
         error, levels = torch.cat(errors), torch.from_numpy(self.held_out[2])
+        self.judged = error.tolist()
         by_level = [error[levels == level] for level in range(min(LEVELS, len(error)))]
         named = {f"validation/{name}": at.mean().item() for name, at in zip(level_names(), by_level, strict=False)}
         return {"validation/loss": error.mean().item(), **named}
+
+    def examples(self, device: torch.device) -> tuple[Tensor, ...]:
+        chosen = self._chosen()
+        images, labels, noise = (torch.from_numpy(self.held_out[i][chosen]).to(device) for i in (0, 1, 3))
+        # Levels in turn: a level belongs to an image's place, and evenly spread ones might all have the same.
+        timesteps = level_timesteps(torch.arange(len(chosen), device=device) % LEVELS, self.timesteps)
+        return self.schedule.to(device).noisy(images, noise, timesteps), timesteps, labels
 
 
 def make_objective(recipe: Recipe, data: Data) -> Objective:

@@ -61,6 +61,10 @@ class TrainSettings(Settings):
         """How many of them a step has."""
         return -(-self.batch_size // (self.micro_batch_size or self.batch_size))
 
+    def validates(self, step: int) -> bool:
+        """Whether a validation follows the step, counted from 1."""
+        return step % self.validate_every == 0 or step == self.steps
+
     def problem(self) -> tuple[str, str] | None:
         """(key, what is wrong) when the numbers do not fit together, else None."""
         if self.warmup_steps >= self.steps:

@@ -7,8 +7,10 @@ from itertools import count
 from typing import Any
 
 import pytest
+from compare_support import arm_results
 
-from harness.compare.results import LOSS, ArmResult, Wanted, arm_results
+from harness.compare.match import LOSS
+from harness.compare.results import ArmResult, Wanted
 from harness.tracking import TAG_STATE, Record
 
 ARMS = ("residual", "dhc", "dfc")
@@ -41,6 +43,7 @@ def record() -> Callable[..., Record]:
                 TAG_STATE: state,
                 "harness.digest.batches": digest or f"batches{seed}",
                 "harness.digest.validation": "v",
+                "harness.digest.shared_weights": f"weights{seed}",
             },
             metrics={name: value for name, value in metrics.items() if value is not None},
         )

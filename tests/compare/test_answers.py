@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from compare_support import arm_results
+
 from harness.compare.answers import Answers, alike
-from harness.compare.results import Wanted, arm_results
+from harness.compare.results import Wanted
 from harness.tracking import Record
 
 

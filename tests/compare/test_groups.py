@@ -12,30 +12,38 @@ import pytest
 from compare_support import study
 
 from harness.compare.plots import plot_curves
-from harness.compare.results import ArmResult, Wanted, comparisons
-from harness.compare.table import render, to_json, to_markdown, verdict
+from harness.compare.results import Arm, ArmResult, Comparison, Wanted, comparisons
+from harness.compare.table import render, to_json, to_markdown
+from harness.compare.words import verdict
 from harness.tracking import Record
 
 UNITS = {"residual": "nats per image", "dhc": "nats per image", "dfc": "squared error per pixel"}
 
 
+def grouped(
+    wanted: list[Wanted], records: list[Record], own: dict[str, str], **reported: dict[str, float]
+) -> list[Comparison]:
+    arms = {arm: Arm(baseline=baseline, unit=UNITS[arm]) for arm, baseline in own.items()}
+    return comparisons(wanted, records, arms, reported=reported)
+
+
 def test_every_arm_is_compared_with_its_own_baseline(record: Callable[..., Record], wanted: list[Wanted]) -> None:
     records = [record(cell.arm, cell.seed) for cell in wanted]
     own = {"residual": "residual", "dhc": "residual", "dfc": "dfc"}
-    one, two = comparisons(wanted, records, own, UNITS)
+    one, two = grouped(wanted, records, own)
     assert [row.arm for row in one.rows] == ["residual", "dhc"]
     assert [row.arm for row in two.rows] == ["dfc"]
     assert (one.baseline, one.unit) == ("residual", "nats per image")
     assert (two.baseline, two.unit) == ("dfc", "squared error per pixel")
     assert two.rows[0].delta is None
-    together = comparisons(wanted, records, dict.fromkeys(own, "residual"), UNITS)
-    assert together[0].rows[1] == one.rows[1], "the other group changes nothing"
+    together = grouped(wanted, records, dict.fromkeys(own, "residual"))
+    assert together[0].rows[1].pairs == one.rows[1].pairs, "the other group changes no difference"
 
 
 def test_a_papers_column_stands_where_it_has_numbers(record: Callable[..., Record], wanted: list[Wanted]) -> None:
     records = [record(cell.arm, cell.seed) for cell in wanted]
     own = {"residual": "residual", "dhc": "residual", "dfc": "dfc"}
-    one, two = comparisons(wanted, records, own, UNITS, {"loss": {"residual": 2.0, "dhc": 1.9}})
+    one, two = grouped(wanted, records, own, loss={"residual": 2.0, "dhc": 1.9})
     assert one.rows[1].reported == {"loss": pytest.approx(-0.1)}
     assert two.rows[0].reported == {}
 

@@ -7,9 +7,9 @@ import io
 from collections.abc import Callable
 
 import pytest
-from compare_support import study
+from compare_support import arm_results, study
 
-from harness.compare.results import ArmResult, Wanted, arm_results
+from harness.compare.results import ArmResult, Wanted
 from harness.compare.table import render, to_json
 from harness.tracking import Record
 

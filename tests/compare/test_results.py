@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from compare_support import arm_results
 from scipy import stats
 
-from harness.compare.results import ArmResult, Wanted, arm_results
+from harness.compare.results import ArmResult, Wanted
 from harness.tracking import TAG_STATE, Record
 
 Make = Callable[..., Record]
@@ -33,7 +34,7 @@ def test_rows_come_in_the_suites_order_with_means_over_seeds_and_paired_differen
     assert dhc.delta is not None
     assert dhc.delta.mean == pytest.approx(sum(DHC) / 4 - sum(RESIDUAL) / 4)
     assert dhc.delta.p == pytest.approx(stats.ttest_rel(DHC, RESIDUAL).pvalue)
-    assert (dhc.n, dhc.missing, dhc.failed, dhc.unpaired) == (4, (), (), ())
+    assert (dhc.n, dhc.missing, dhc.failed, dhc.pairing.left_out) == (4, (), (), {})
     assert (dhc.bits_per_byte, dhc.perplexity, dhc.parameters) == (4.0, 20.0, 1000)
     assert dhc.scores["cloze/acc"] == 0.5
     assert len(set(dhc.runs.values())) == 4
@@ -85,12 +86,12 @@ def test_without_the_baseline_there_are_losses_and_no_differences(record: Make, 
 def test_cells_that_saw_other_batches_are_not_paired_and_are_named(record: Make, wanted: list[Wanted]) -> None:
     records = [*every(record, "residual"), *(record("dhc", s, digest="other" if s in (2, 3) else None) for s in SEEDS)]
     dhc = by_arm(arm_results(wanted, records, "residual"))["dhc"]
-    assert (dhc.n, dhc.unpaired) == (4, (2, 3))
+    assert (dhc.n, tuple(dhc.pairing.left_out)) == (4, (2, 3))
     assert dhc.delta is not None
     assert (dhc.delta.n, dhc.delta.mean) == (2, pytest.approx(((2.94 - 3.0) + (2.98 - 3.05)) / 2))
     alone = [*every(record, "residual"), *every(record, "dhc", digest="other")]
     dhc = by_arm(arm_results(wanted, alone, "residual"))["dhc"]
-    assert (dhc.delta, dhc.unpaired) == (None, SEEDS)
+    assert (dhc.delta, tuple(dhc.pairing.left_out)) == (None, SEEDS)
 
 
 def test_only_seeds_that_both_have_are_paired(record: Make, wanted: list[Wanted]) -> None:

@@ -16,6 +16,7 @@ from training_support import fixed_corpus
 from harness.cli import main
 from harness.run import calibrate
 from harness.suite.estimate import makespan
+from harness.training import step
 from harness.training.objective import LanguageModelling
 
 Write = Callable[..., Path]
@@ -96,6 +97,6 @@ def test_making_a_batch_is_counted_once_a_step(recipe: Callable[..., Any], monke
             time.sleep(0.1)
             return super().batch(step)
 
-    monkeypatch.setattr(calibrate, "make_objective", Slow)
+    monkeypatch.setattr(step, "make_objective", Slow)
     made = recipe({"type": "residual"}, batch_size=16, micro_batch_size=1)
     assert 0.1 < calibrate.step_seconds(made, fixed_corpus(), torch.device("cpu")) < 1.0

@@ -30,7 +30,7 @@ arms:
 
 
 def recorded(results: Path, suite: str) -> dict[str, Any]:
-    """Run name -> (metrics, names of artifacts), as MLflow has them."""
+    """Run name -> (metrics, names of artifacts) of the cells, as MLflow has them."""
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(f"sqlite:///{results}/mlflow.db")
@@ -39,6 +39,7 @@ def recorded(results: Path, suite: str) -> dict[str, Any]:
     return {
         run.info.run_name: (run.data.metrics, {file.path for file in client.list_artifacts(run.info.run_id)})
         for run in client.search_runs([experiment.experiment_id])
+        if "harness.cell" in run.data.tags
     }
 
 

@@ -37,5 +37,5 @@ def test_the_environment_names_versions_machine_and_code() -> None:
         found["packages"]["torch"] == torch.__version__.split("+")[0] or found["packages"]["torch"] == torch.__version__
     )
     assert found["cpu"]
-    assert set(found["code"]) == {"commit", "dirty"}
+    assert set(found["code"]) == {"commit", "dirty", "source"}
     assert torch_environment()["threads"] >= 1

@@ -56,7 +56,7 @@ def test_a_suite_runs_once_and_then_only_answers(
     assert again.out == out.out, "the same answer"
 
     document = compare(suite, capsys)
-    assert set(document) == {"suite", "baseline", "arms"}
+    assert set(document) == {"suite", "baseline", "match", "margin", "hardware", "arms"}
     keys = {"arm", "n", "loss", "loss_ci", "delta", "delta_ci", "p", "bpb", "ppl", "tokens_per_second_ratio",
             "saved_bytes_ratio", "params", "scores"}  # fmt: skip
     for arm in document["arms"]:
@@ -72,8 +72,11 @@ def test_a_suite_runs_once_and_then_only_answers(
     experiment = client.get_experiment_by_name("tiny")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
-    assert {run.info.run_name for run in runs} == {"residual-s1", "residual-s2", "dhc-n2-s1", "dhc-n2-s2"}
+    names = {"residual-s1", "residual-s2", "dhc-n2-s1", "dhc-n2-s2"}
+    assert {run.info.run_name for run in runs} == {*names, "costs"}
     for run in runs:
+        if run.info.run_name == "costs":
+            continue
         assert [p.step for p in client.get_metric_history(run.info.run_id, "train/loss")] == [3, 6, 9, 12]
         assert [p.step for p in client.get_metric_history(run.info.run_id, "validation/loss")] == [6, 12]
         assert {"train/lr", "train/grad_norm", "cost/saved_activation_bytes", "cost/peak_rss_bytes"} <= set(
@@ -259,7 +262,7 @@ def test_the_answer_of_a_selection_does_not_replace_the_suites(tiny_suite: Write
     suite, folder = tiny_suite(), results(tmp_path) / "suites" / "tiny"
     assert main(["run", str(suite), "evaluation.tasks=[]"]) == 0
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert set(before) == {"table.md", "table.csv", "table.json", "loss.png", "answer.json", "cells.json"}
+    assert set(before) == {"table.md", "table.csv", "table.json", "loss.png", "answer.json", "cells.json", "costs.json"}
     assert main(["run", str(suite), "evaluation.tasks=[]", "-k", "seed=1"]) == 0
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
     assert main(["run", str(suite), "evaluation.tasks=[]", "train.steps=13"]) == 0

@@ -13,6 +13,7 @@ from harness.suite.cells import cells
 from harness.suite.file import SuiteFile, load_suite
 from harness.suite.find import find_suite, known, known_text
 from harness.suite.plan import plan, plan_text
+from harness.suite.resize import resized
 from harness.suite.smoke import smoke
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +32,7 @@ def test_every_suite_file_parses_and_plans(path: Path, shrunk: bool, corpus: Cor
     data: Data = corpus if suite.data.KIND == "text" else load_data(suite.data)
     inputs = inputs_of(data)
     SuiteFile(path, []).check_inputs(suite, inputs)
+    suite = resized(suite, inputs)
     made = cells(suite, data)
     document = plan(suite, inputs, data, made, {cell.identity: "todo" for cell in made})
     assert document["todo"] == len(made) == len(suite.arms) * len(suite.seeds)

@@ -45,9 +45,11 @@ def test_a_run_stopped_and_resumed_twice_equals_an_undisturbed_one(name: str, re
     (tmp_path / "other").mkdir()
     parts, resumed = run(made, tmp_path / "other", stops=(7, 13))
     assert parts.numbers() == whole.numbers()
+    assert sum(kind == "diagnostics" for kind, *_ in whole.numbers()) == 2
     assert resumed.digests == fitted.digests
     assert same_weights(resumed.model, fitted.model)
     assert resumed.metrics["validation/loss"] == fitted.metrics["validation/loss"]
+    assert (resumed.diagnostics, resumed.held_out) == (fitted.diagnostics, fitted.held_out)
 
 
 def test_resume_is_exact_when_the_window_of_a_logged_mean_is_cut(recipe: Make, tmp_path: Path) -> None:
@@ -72,6 +74,8 @@ def test_a_run_whose_last_checkpoint_is_the_end_gives_its_result_without_trainin
     journal, fitted = run(made, tmp_path)
     again = fit(made, fixed_corpus(), journal, tmp_path)
     assert again.metrics["validation/loss"] == fitted.metrics["validation/loss"]
+    assert again.diagnostics == fitted.diagnostics is not None
+    assert again.held_out == fitted.held_out is not None
     assert again.digests == fitted.digests
     assert same_weights(again.model, fitted.model)
 

@@ -1,0 +1,50 @@
+"""Whether two recorded cells may be compared at all: hardware, torch, code, data, tokenizer."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from harness.tracking import Record
+
+DATA, TOKENIZER = ("harness.digest.data", "harness.digest.valid"), ("harness.digest.tokenizer",)
+
+
+def unlike(one: Record, other: Record) -> tuple[str, ...]:
+    """What the two have differently, in words; nothing where they compare. What neither recorded is no difference,
+    what one alone recorded is."""
+    return tuple(name for name, value in traits(one).items() if value != traits(other)[name])
+
+
+def traits(record: Record) -> dict[str, Any]:
+    """By name, what must be equal before numbers are held against each other."""
+    tags = record.tags
+    return {
+        "hardware": hardware(record),
+        "torch": _parsed(tags, "torch"),
+        "code": code(record),
+        "data": tuple(tags.get(name) for name in DATA),
+        "tokenizer": tuple(tags.get(name) for name in TOKENIZER),
+    }
+
+
+def hardware(record: Record) -> str | None:
+    """The GPUs that torch saw, or else the CPU; None where it was not recorded."""
+    gpus, cpu = _parsed(record.tags, "gpus"), _parsed(record.tags, "cpu")
+    return ", ".join(gpus) if gpus else cpu
+
+
+def code(record: Record) -> str | None:
+    """The digest of the code that decides numbers; of records that have none, the commit and whether it was changed."""
+    found = _parsed(record.tags, "code") or {}
+    if found.get("source"):
+        return str(found["source"])
+    return f"{found['commit']}{' (changed)' if found.get('dirty') else ''}" if found.get("commit") else None
+
+
+def _parsed(tags: dict[str, str], name: str) -> Any:
+    text = tags.get(f"harness.env.{name}")
+    try:
+        return None if text is None else json.loads(text)
+    except ValueError:  # cut off, for a tag has an end
+        return text

@@ -1,0 +1,1 @@
+"""What a trained stack of connections does with its network's signals (docs/connection-diagnostics.md)."""

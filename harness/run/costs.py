@@ -1,0 +1,196 @@
+"""The measured costs of a suite's arms: `costs.json`, what it is the answer to, and its place in the record.
+
+The file has one document for every machine and set of arms that was measured; none is ever replaced by another's. A
+document is read without knowing how it was made: its ratios follow from the seconds that stand beside them.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from harness.run.celldir import read_json, write_json
+from harness.run.environment import cpu_model, gpus
+from harness.run.layout import Layout
+from harness.suite.cells import Cell, digest
+from harness.suite.schema import Suite
+from harness.tracking import Tracker
+
+FILE, FORMAT = "costs.json", 1
+TRAIN_KEYS = ("batch_size", "micro_batch_size", "precision", "threads", "device")
+"""What of the training a step's costs depend on."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An arm to be measured: `config` is that of one of its cells, `key` names all that its costs depend on."""
+
+    config: dict[str, Any]
+    key: str
+    baseline: str
+
+
+def wanted_arms(suite: Suite, cells: Iterable[Cell]) -> dict[str, Wanted]:
+    """The arms of these cells whose baseline is among them; none where there is nothing to compare."""
+    configs: dict[str, dict[str, Any]] = {}
+    for cell in cells:
+        configs.setdefault(cell.arm, cell.config)
+    found = {
+        arm: Wanted(config, arm_key(config), suite.baseline_of(arm))
+        for arm, config in configs.items()
+        if suite.baseline_of(arm) in configs
+    }
+    compared = {arm.baseline for name, arm in found.items() if arm.baseline != name}
+    return {name: arm for name, arm in found.items() if arm.baseline in compared}
+
+
+def arm_key(config: Mapping[str, Any]) -> str:
+    """Of a cell's configuration, what decides the costs of a step: not its seed, learning rate or budget."""
+    train = {key: config["train"][key] for key in TRAIN_KEYS}
+    digests = config["digests"]
+    data = [config["data"]["corpus"], digests.get("tokenizer", digests["data"])]  # a text's length costs nothing
+    return digest([config["connection"], config["model"], train, data])
+
+
+def fingerprint(wanted: Iterable[Wanted]) -> dict[str, Any]:
+    """What makes a machine another one. Does not import torch."""
+    on_gpu = any(arm.config["train"]["device"] != "cpu" for arm in wanted)
+    return {"cpu": cpu_model(), "gpus": gpus() if on_gpu else [], "torch": metadata.version("torch")}
+
+
+def document_key(machine: str, wanted: Mapping[str, Wanted]) -> str:
+    arms = {name: [arm.key, arm.baseline] for name, arm in wanted.items()}
+    return digest([FORMAT, machine, arms])
+
+
+def documents(layout: Layout, suite: str) -> list[dict[str, Any]]:
+    """All that was measured of a suite, the oldest first."""
+    found = read_json(layout.suite_place(suite) / FILE)
+    return [one for one in (found or {}).get("measured", ()) if one["format"] == FORMAT]
+
+
+def keep(layout: Layout, suite: str, document: dict[str, Any]) -> Path:
+    """Add a document to the suite's; it takes the place of one with its key."""
+    path = layout.suite(suite) / FILE
+    others = [one for one in documents(layout, suite) if one["key"] != document["key"]]
+    write_json(path, {"format": FORMAT, "measured": [*others, document]})
+    return path
+
+
+def has_all(document: Mapping[str, Any], wanted: Mapping[str, Wanted]) -> bool:
+    """Whether every arm was measured as it is now, or found impossible to measure."""
+    return all(_same(document["arms"].get(name) or document["skipped"].get(name), arm) for name, arm in wanted.items())
+
+
+def _same(row: Mapping[str, Any] | None, arm: Wanted) -> bool:
+    return row is not None and (row["key"], row["baseline"]) == (arm.key, arm.baseline)
+
+
+def read_costs(layout: Layout, tracker: Tracker, suite: Suite, cells: Sequence[Cell]) -> dict[str, Any] | None:
+    """The document for these cells: of this machine, else of another; of several the one with most of their arms, then
+    the newest. `arms` are those that are measured as they are now, each with its baseline. Where the results folder has
+    none, the record is asked. None where nothing is known. Raises what the tracker raises."""
+    wanted = wanted_arms(suite, cells)
+    if not wanted:
+        return None
+    return _best(documents(layout, suite.name), wanted) or _best(tracker.read_costs(suite.name), wanted)
+
+
+def _best(found: Iterable[dict[str, Any]], wanted: Mapping[str, Wanted]) -> dict[str, Any] | None:
+    fitting = []
+    for one in found:
+        arms = {name: row for name, row in one["arms"].items() if name in wanted and _same(row, wanted[name])}
+        arms = {name: row for name, row in arms.items() if row["baseline"] in arms}
+        if arms:
+            fitting.append({**one, "arms": arms})
+    if not fitting:
+        return None
+    machines = {one["machine_key"] for one in fitting}
+    here = digest(fingerprint(wanted.values())) if len(machines) > 1 else None
+    return max(fitting, key=lambda one: (one["machine_key"] == here, len(one["arms"]), one["when"]))
+
+
+def made_document(
+    found: Mapping[str, Any],
+    wanted: Mapping[str, Wanted],
+    stands_for: Mapping[str, str],
+    machine: Mapping[str, Any],
+    when: str,
+) -> dict[str, Any]:
+    """What is kept of `found` (`interleave.measure`). `stands_for` names, for every arm, the measured one with
+    its settings. `machine` is this one's fingerprint."""
+    arms, skipped = {}, {}
+    for name, arm in wanted.items():
+        own, head = stands_for[name], stands_for[arm.baseline]
+        group = next((one for one in found["groups"] if {own, head} <= set(one["arms"])), None)
+        about = {"key": arm.key, "baseline": arm.baseline}
+        if group is None:
+            why = found["skipped"].get(own) or found["skipped"].get(head) or "was not measured"
+            skipped[name] = {**about, "why": why}
+        else:
+            arms[name] = {**about, "same_as": own if own != name else None, **_row(group, own, head)}
+    machine_key = digest(machine)
+    groups = [{"arms": one["arms"], "rounds": one["rounds"], "steps": one["steps"]} for one in found["groups"]]
+    order = found["groups"][0]["arms"] if found["groups"] else []
+    return {
+        "format": FORMAT,
+        "key": document_key(machine_key, wanted),
+        "machine_key": machine_key,
+        "machine": {**found["machine"], **machine},
+        "when": when,
+        "rounds": min((one["rounds"] for one in groups), default=0),
+        "order": " ".join([*order, "|", *reversed(order), "| and so on"]),
+        "groups": groups,
+        "arms": arms,
+        "skipped": skipped,
+    }
+
+
+def _row(group: Mapping[str, Any], own: str, head: str) -> dict[str, Any]:
+    from harness.compare.bootstrap import median_ratio
+
+    seconds, base = group["seconds"][own], group["seconds"][head]
+    ratio, interval = median_ratio(base, seconds)
+    positions = group["positions_per_step"]
+    more = positions[own] / positions[head]
+    peak, base_peak = group["peak_bytes"][own], group["peak_bytes"][head]
+    return {
+        "parameters": group["parameters"][own],
+        "positions_per_step": positions[own],
+        "seconds": seconds,
+        "baseline_seconds": base,
+        "throughput_ratio": ratio * more,
+        "throughput_ci": None if interval is None else [end * more for end in interval],
+        "saved_bytes": group["saved_bytes"][own],
+        "saved_bytes_ratio": group["saved_bytes"][own] / group["saved_bytes"][head],
+        "peak_bytes": peak,
+        "peak_bytes_ratio": None if peak is None else peak / base_peak,
+        "first_step_seconds": group["first_step_seconds"][own],
+        "compile_seconds": None,
+    }
+
+
+def metrics(document: Mapping[str, Any]) -> dict[str, float]:
+    """What the record shows of a document; the file itself is beside them. MLflow takes no '+' in a name."""
+    values: dict[str, float] = {}
+    for name, row in document["arms"].items():
+        low, high = row["throughput_ci"] or (None, None)
+        numbers = {
+            **{key: row[key] for key in SHOWN},
+            "throughput_ratio_low": low,
+            "throughput_ratio_high": high,
+            "seconds_per_step": statistics.median(row["seconds"]),
+        }
+        arm = name.replace("+", ".")
+        values.update({f"cost/{key}/{arm}": float(value) for key, value in numbers.items() if value is not None})
+    return values
+
+
+SHOWN = (
+    "throughput_ratio", "saved_bytes", "saved_bytes_ratio", "peak_bytes", "peak_bytes_ratio", "parameters",
+    "first_step_seconds", "compile_seconds",
+)  # fmt: skip

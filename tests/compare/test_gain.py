@@ -1,0 +1,83 @@
+"""Compute-equivalent gain: of a planted law, from a suite's own ladder, or borrowed and then said to be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from compare_support import compared
+
+from harness.compare.columns import choose
+from harness.compare.gain import Gain
+from harness.compare.results import Comparison, Sources, View, Wanted
+from harness.compare.table import render, to_markdown
+from harness.tracking import Record
+
+Make = Callable[..., Record]
+SEEDS = (1, 2, 3, 4)
+RUNGS = {"residual": 1.0, "half": 0.5, "double": 2.0, "four": 4.0}
+
+
+def law(compute: float) -> float:
+    return 2.0 + 1.0 * compute**-0.5
+
+
+@pytest.fixture
+def laddered(record: Make) -> Callable[..., Comparison]:
+    """A baseline that obeys the law at several budgets, and an arm as good as it is with 1.5 times the compute."""
+
+    def make(ladder: tuple[str, ...] = tuple(RUNGS), noise: float = 0.01) -> Comparison:
+        losses = {**{arm: law(compute) for arm, compute in RUNGS.items()}, "dhc": law(1.5)}
+        records = [
+            replace(
+                record("residual", s, validation__loss=loss + noise * s, cost__training_flops=1e9 * RUNGS.get(arm, 1.0)),
+                cell=f"{arm}{s}",
+            )
+            for arm, loss in losses.items()
+            for s in SEEDS
+        ]  # fmt: skip
+        wanted = [Wanted(arm, s, f"{arm}{s}", "e") for s in SEEDS for arm in losses]
+        costs = {"dhc": {"throughput_ratio": 0.8, "throughput_ci": [0.79, 0.81]}}
+        return compared(wanted, records, "residual", view=View(ladder=ladder), sources=Sources(costs=costs))
+
+    return make
+
+
+def gain_of(table: Comparison) -> Gain:
+    (gain,) = [row.gain for row in table.rows if row.arm == "dhc"]
+    assert gain is not None
+    return gain
+
+
+def test_a_planted_gain_is_found_and_speed_taken_off(laddered: Callable[..., Comparison]) -> None:
+    gain = gain_of(laddered(noise=0.0))
+    assert not gain.borrowed
+    assert gain.compute == pytest.approx(1.5, rel=1e-3)
+    assert gain.net == pytest.approx(1.2, rel=1e-3)
+    table = laddered()
+    assert [row.arm for row in table.rows if row.gain] == ["dhc"], "not of the ladder itself"
+    assert {"gain", "net_gain"} <= {column.key for column in choose(table)}
+    assert "by a curve through the suite's ladder" in to_markdown([table])
+
+
+def test_without_a_ladder_the_curve_is_borrowed_shown_on_demand_and_marked(laddered: Callable[..., Comparison]) -> None:
+    table = laddered(ladder=("residual", "double"))
+    gain = gain_of(table)
+    assert gain.borrowed
+    base, arm = law(1.0) + 0.025, law(1.5) + 0.025
+    assert gain.compute == pytest.approx(((base - 1.6) / (arm - 1.6)) ** (1 / 0.0941), rel=1e-6)
+    assert not {"gain", "net_gain"} & {column.key for column in choose(table)}
+    assert "(borrowed)" in next(column for column in choose(table, ("gain",)) if column.key == "gain").text(
+        next(row for row in table.rows if row.gain)
+    )
+    arms = {arm["arm"]: arm for arm in json.loads(render("json", "s", [table]))["arms"]}
+    assert (arms["dhc"]["gain_curve"], arms["residual"]["gain_curve"]) == ("borrowed", None)
+
+
+def test_a_loss_in_another_unit_borrows_nothing(record: Make, wanted: list[Wanted]) -> None:
+    records = [record(arm, s, cost__training_flops=1e9) for arm in ("residual", "dhc") for s in SEEDS]
+    image = {"unit": "squared error per pixel"}
+    assert compared(wanted, records, "residual", residual=image, dhc=image).rows[1].gain is None
+    assert compared(wanted, records, "residual").rows[1].gain is not None
