@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -309,7 +310,11 @@ class _Table:
 
 
 def _finished(record: Record, evaluation: str) -> bool:
-    return record.tags.get(TAG_STATE) == "done" and LOSS in record.metrics and record.was_asked(evaluation)
+    return (
+        record.tags.get(TAG_STATE) == "done"
+        and math.isfinite(record.metrics.get(LOSS, math.nan))
+        and record.was_asked(evaluation)
+    )
 
 
 def _values(records: Mapping[int, Record], metric: str) -> dict[int, float]:
