@@ -98,6 +98,10 @@ def test_the_guides_type_is_planned_and_trained_like_any_other(outside: dict[str
     ran = harness(outside, tmp_path, "run", "suite.yaml", "--smoke", "train.steps=4", "train.warmup_steps=1")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert re.search(r"^\| momentum +\| +1 \|", ran.stdout, flags=re.MULTILINE), ran.stdout
+    (found,) = tmp_path.rglob("momentum-*/diagnostics.json")
+    matrix = json.loads(found.read_text())["end"]["matrix"]
+    assert [len(row) for row in matrix] == [9] * 9
+    assert all(row[k] == 1 for k, row in enumerate(matrix)), "the newest output is added as it is"
 
 
 def test_without_the_package_the_name_is_unknown(tmp_path: Path) -> None:

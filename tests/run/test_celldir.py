@@ -36,12 +36,18 @@ def test_rewind_keeps_what_the_checkpoint_knew(tmp_path: Path) -> None:
     journal = CellJournal(tmp_path / "journal.jsonl")
     for step in (2, 4, 6):
         journal.write("train", step, {})
+    for step in (3, 6):
+        journal.write("validation", step, {})
+        journal.write("diagnostics", step, {"connection/cosine_median": 0.5}, depth={"cosine": None})
     journal.write("summary", 6, {})
     journal.write("scores", 6, {}, evaluation="x")
     journal.rewind(4)
     journal.write("train", 6, {})
     journal.close()
-    assert [(line["kind"], line["step"]) for line in journal.lines()] == [("train", 2), ("train", 4), ("train", 6)]
+    assert sorted((line["kind"], line["step"]) for line in journal.lines()) == [
+        ("diagnostics", 3), ("train", 2), ("train", 4), ("train", 6), ("validation", 3),
+    ]  # fmt: skip
+    assert [line["depth"] for line in journal.lines() if line["kind"] == "diagnostics"] == [{"cosine": None}]
 
 
 def test_the_last_line_of_a_kind_is_found_near_the_end(tmp_path: Path) -> None:

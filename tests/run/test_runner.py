@@ -86,7 +86,19 @@ def test_a_suite_runs_once_and_then_only_answers(
         assert len(run.data.tags["harness.digest.batches"]) == 64
         assert "harness.env.packages" in run.data.tags
         assert run.info.status == "FINISHED"
-        assert {file.path for file in client.list_artifacts(run.info.run_id)} >= {"config.json", "environment.json"}
+        assert {file.path for file in client.list_artifacts(run.info.run_id)} >= {
+            "config.json", "environment.json", "diagnostics.json", "held_out.json",
+        }  # fmt: skip
+        assert [p.step for p in client.get_metric_history(run.info.run_id, "connection/cosine_median")] == [6, 12]
+        assert ("connection/gain_forward_max" in run.data.metrics) == run.info.run_name.startswith("dhc")
+    for cell in cells.values():
+        found = json.loads((cell.path / "diagnostics.json").read_text())
+        assert [step["step"] for step in found["steps"]] == [6, 12]
+        assert len(found["steps"][0]["gradient_norm"]) == 4
+        assert len(found["end"]["matrix"]) == 5
+        held = json.loads((cell.path / "held_out.json").read_text())
+        loss = cell.result()["metrics"]["validation/loss"]  # type: ignore[index]
+        assert sum(held["losses"]) / sum(held["sizes"]) == pytest.approx(loss, rel=1e-6)
 
 
 def test_more_seeds_train_only_what_is_new_and_a_selection_only_its_cells(tiny_suite: Write, tmp_path: Path) -> None:
