@@ -302,6 +302,13 @@ class Tracker:
         points = self.connect().get_metric_history(run_id, metric)
         return sorted({point.step: point.value for point in points}.items())
 
+    def artifact(self, run_id: str, name: str) -> Path | None:
+        """One file that a run keeps, fetched if it is elsewhere; None where the run has none of that name."""
+        client = self.connect()
+        if not any(found.path == name for found in client.list_artifacts(run_id)):
+            return None
+        return Path(client.download_artifacts(run_id, name))
+
     def experiment_url_path(self, experiment: str) -> str:
         """The part of the MLflow UI's address that shows the experiment's runs."""
         return f"/#/experiments/{self._experiment(experiment)}/runs"
