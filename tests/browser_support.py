@@ -42,9 +42,7 @@ class Browser:
         os.close(to_read)
         os.close(to_write)
         try:
-            target = next(
-                one for one in self.call("Target.getTargets")["targetInfos"] if one["type"] == "page"
-            )
+            target = next(one for one in self.call("Target.getTargets")["targetInfos"] if one["type"] == "page")
             found = self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
             self._session = found["sessionId"]
             for domain in ("Page", "Runtime", "Log", "Network"):

@@ -92,8 +92,8 @@ def pairs_html(table: Comparison) -> str | None:
 def table_html(
     suite: str, table: Comparison, layout: Layout = EVERYTHING, links: Mapping[str, str] | None = None
 ) -> str:
-    """The table alone. Cells carry the number that they are sorted by in `data-value`; losses link to where `links` says
-    that their arm was made."""
+    """The table alone. Cells carry the number that they are sorted by in `data-value`; losses link to where `links`
+    says that their arm was made."""
     title = f"{suite}: held-out {table.unit} against {table.baseline}"
     return _grid(table, chosen(table, layout), order(table, layout.sort), title, links or {})
 

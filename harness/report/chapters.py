@@ -55,10 +55,8 @@ CHAPTERS = (
     Chapter(
         key="curves", title="Along the run", short="Curves",
         about="The same held-out losses along training tokens, FLOPs and time. Differences at equal FLOPs or time "
-        "read every curve where "
-        "the other one ends; between recorded points by straight lines. There the learning rates are still on their "
-        "way, so only "
-        "the end of a curve is a finished run.",
+        "read every curve where the other one ends; between recorded points by straight lines. There the learning "
+        "rates are still on their way, so only the end of a curve is a finished run.",
         families=(draw_curves,),
     ),
     Chapter(

@@ -173,7 +173,7 @@ def amount(value: float) -> str:
 
 def logarithmic(axes: Axes) -> None:
     """A log scale upwards, with plain numbers; matplotlib's own would be formulas. After everything is drawn."""
-    axes.set_yscale("log")
+    axes.set_yscale("log", nonpositive="mask")
     low, high = axes.get_ylim()
     decades = math.log10(high / low) if 0 < low < high else 1.0
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < 2.5 else (1.0,), numticks=8))

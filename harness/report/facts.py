@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harness.compare.match import Match
     from harness.compare.results import Comparison
-
-DIAGNOSTICS, COSTS = "diagnostics.json", "costs.json"
-"""Of a cell's directory; of the suite's folder."""
+    from harness.compare.tasks import TaskResult
 
 Curves = Mapping[str, Mapping[int, Mapping[int, float]]]
 """arm -> seed -> step -> held-out loss"""
@@ -61,9 +59,11 @@ class Study:
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """arm -> its resolved connection, model and train"""
     diagnostics: Mapping[str, Mapping[int, Any]] = field(default_factory=dict)
-    """arm -> seed -> document (docs/report.md)"""
+    """arm -> seed -> document (docs/connection-diagnostics.md)"""
     costs: Mapping[str, Any] = field(default_factory=dict)
-    """arm -> what the interleaved measurement found"""
+    """arm -> what the interleaved measurement found (docs/costs.md)"""
+    tasks: Sequence[TaskResult] = ()
+    """Answers held against the baseline's, document by document."""
 
     @property
     def table(self) -> Comparison:

@@ -10,10 +10,12 @@ from typing import Any
 from harness.compare.likeness import code, hardware
 from harness.compare.match import FLOPS, LOSS, MATCHES, TOKENS, Match
 from harness.compare.results import Comparison
+from harness.compare.tasks import TaskResult
 from harness.errors import HarnessError
-from harness.report.facts import COSTS, DIAGNOSTICS, Budget, Facts, Invocation, Made, Study
-from harness.run.answer import compare_cells
-from harness.run.celldir import read_json
+from harness.report.facts import Budget, Facts, Invocation, Made, Study
+from harness.run.answer import compare_cells, compare_tasks
+from harness.run.celldir import DIAGNOSTICS, read_json
+from harness.run.costs import read_costs
 from harness.run.layout import Layout
 from harness.suite.cells import Cell
 from harness.suite.schema import Suite
@@ -57,11 +59,12 @@ def gather(
         match: compare_cells(layout, tracker, suite, cells, baseline, match, forced) for match in MATCHES
     }
     records = {record.run_id: record for record in tracker.read(suite.name)}
-    costs = costs_of(layout, suite.name)
+    costs = read_costs(layout, tracker, suite, cells) or {}
     studies = []
-    for place in range(len(views["tokens"])):
+    for place, table in enumerate(views["tokens"]):
         of_study = {match: tables[place] for match, tables in views.items()}
-        studies.append(_study(layout, tracker, of_study, cells, records, costs.get("arms") or {}))
+        tasks = compare_tasks(layout, cells, [table])
+        studies.append(_study(layout, tracker, of_study, cells, records, costs.get("arms") or {}, tasks))
     more = [*(["--baseline", baseline] if baseline else []), *(["--force"] if forced else [])]
     return Facts(
         suite=suite.name,
@@ -76,19 +79,15 @@ def gather(
     )
 
 
-def costs_of(layout: Layout, suite: str) -> dict[str, Any]:
-    """The interleaved measurement of the suite; empty where there was none."""
-    return read_json(layout.suite(suite) / COSTS) or {}
-
-
 def _measured(costs: Mapping[str, Any]) -> str:
+    """Where, when and in which order the interleaved measurement took place, and whom it left out."""
+    if not costs:
+        return ""
     machine = costs.get("machine") or {}
-    parts = [
-        str(machine.get("name") or machine.get("cpu") or "") if isinstance(machine, dict) else str(machine),
-        f"{costs['rounds']} "
-        "rounds" if costs.get("rounds") else "", str(costs.get("order") or ""), str(costs.get("when") or ""),
-    ]  # fmt: skip
-    return ", ".join(part for part in parts if part)
+    where = ", ".join(machine.get("gpus") or ()) or machine.get("cpu") or "a machine that was not recorded"
+    text = f"{where}, {costs.get('when')}; {costs.get('rounds')} rounds: {costs.get('order')}"
+    skipped = "; ".join(f"{arm} {one.get('why')}" for arm, one in (costs.get("skipped") or {}).items())
+    return f"{text}. Not measured: {skipped}" if skipped else text
 
 
 def _study(
@@ -98,6 +97,7 @@ def _study(
     cells: Sequence[Cell],
     records: Mapping[str, Record],
     costs: Mapping[str, Any],
+    tasks: Sequence[TaskResult],
 ) -> Study:
     table = views["tokens"]
     done = {
@@ -126,6 +126,7 @@ def _study(
         },
         diagnostics=diagnostics,
         costs={arm: cost for arm, cost in costs.items() if arm in done},
+        tasks=tasks,
     )
 
 

@@ -150,6 +150,6 @@ def policy() -> str:
     """What a browser lets the page do: its own styles, its own script and nothing else; no network at all."""
     digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
     return (
-        f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'; base-uri "
+        "'none'; form-action 'none'"
     )

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from harness import __version__
-from harness.report.facts import COSTS, DIAGNOSTICS, Invocation
-from harness.run.answer import HELD_OUT
-from harness.run.celldir import read_json, write_json
+from harness.report.facts import Invocation
+from harness.run import costs
+from harness.run.celldir import DIAGNOSTICS, HELD_OUT, read_json, write_json
 from harness.run.layout import Layout
 from harness.suite.cells import Cell, digest
 from harness.suite.schema import Suite
@@ -79,20 +79,16 @@ def key_of(
     made = []
     for cell in cells:
         directory = layout.cell(cell)
-        made.append(
-            [
-                cell.arm, cell.seed, cell.identity, cell.evaluation, directory.status().get("born"),
-                directory.state(cell.evaluation), sorted(directory.all_scores()),
-                *(_stamp(directory.path / name) for name in (DIAGNOSTICS, HELD_OUT)),
-            ]
-        )  # fmt: skip
-    costs = _stamp(layout.suite(suite.name) / COSTS)
-    return digest(
-        [
-            __version__, _code(), str(layout.root), layout.tracker().uri, suite.model_dump(mode="json"),
-            asdict(invocation), baseline, forced, made, costs,
-        ]
-    )  # fmt: skip
+        seen = directory.look()
+        files = [_stamp(directory.path / name) for name in (DIAGNOSTICS, HELD_OUT)]
+        state = [seen.status.get("born"), seen.state(cell.evaluation), sorted(seen.scores)]
+        made.append([cell.arm, cell.seed, cell.identity, cell.evaluation, *state, *files])
+    of_suite = [
+        layout.tracker().uri,
+        suite.model_dump(mode="json"),
+        _stamp(layout.suite_place(suite.name) / costs.FILE),
+    ]
+    return digest([__version__, _code(), str(layout.root), *of_suite, asdict(invocation), baseline, forced, made])
 
 
 def _stamp(path: Path) -> list[int] | None:

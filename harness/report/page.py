@@ -12,7 +12,7 @@ from harness.report.chapters import CHAPTERS, Chapter, Shown
 from harness.report.drawing import Missing
 from harness.report.facts import Facts, Study
 from harness.report.look import CSS, SCRIPT, policy
-from harness.report.tables import made_html, made_id, patterns_html, verdicts_html, views_html
+from harness.report.tables import made_html, made_id, patterns_html, tasks_html, verdicts_html, views_html
 
 Figures = Sequence[Mapping[str, Sequence[Shown | Missing]]]
 """Of every study by chapter."""
@@ -103,7 +103,7 @@ def _table(facts: Facts, study: Study) -> str:
         parts.append(
             _details("The pairs: what pairing bought, and what so many seeds can find", pair_notes(study.table), inner)
         )
-    return "\n".join(parts)
+    return "\n".join([*parts, tasks_html(study)])
 
 
 def _scrolled(text: str, name: str) -> str:

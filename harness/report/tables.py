@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from harness.compare.columns import MISSING, number, plus_minus
+from harness.compare.columns import MISSING, between, number, plus_minus
 from harness.compare.match import WORDS, Match
 from harness.compare.results import ArmResult
+from harness.compare.tasks import TaskResult
 from harness.compare.words import notes, verdict
 from harness.report.facts import Facts, Made, Study
 from harness.report.figures.answer import result
@@ -52,10 +53,9 @@ def views_html(study: Study) -> str:
     items = "".join(f"<li>{escape(line)}</li>" for line in dict.fromkeys(lines))
     about = (
         "<p>With FLOPs or time made equal, the side with the larger budget is read on its curve where the other one "
-        "ends, with "
-        "its learning rate still on the way; with parameters or memory, an arm is held against the baseline resized "
-        "to cost the "
-        f"same, where the suite has one. {MISSING}: nothing of equal cost to hold it against.</p>"
+        "ends, with its learning rate still on the way; with parameters or memory, an arm is held against the "
+        f"baseline resized to cost the same, where the suite has one. {MISSING}: nothing of equal cost to hold it "
+        "against.</p>"
     )
     details = f"<details><summary>What each arm was held against</summary>{about}<ul>{items}</ul></details>"
     return f'<div class="scroll" role="region" aria-label="Verdicts" tabindex="0">{table}</div>{details}'
@@ -84,8 +84,11 @@ def _view(row: ArmResult | None) -> str:
 
 
 def _plain(value: float | None) -> str:
-    sorting = "" if value is None else f' data-value="{value!r}"'
-    return f'<td class="number"{sorting}>{number(value, ".2f")}</td>'
+    return f'<td class="number"{_sorting(value)}>{number(value, ".2f")}</td>'
+
+
+def _sorting(value: float | None) -> str:
+    return "" if value is None else f' data-value="{value!r}"'
 
 
 def patterns(study: Study) -> dict[str, dict[str, list[float]]]:
@@ -124,6 +127,46 @@ def _pattern(values: Sequence[float] | None) -> str:
     mean = statistics.fmean(values)
     spread = f"<small>{min(values):.3g} to {max(values):.3g}</small>" if len(values) > 1 else ""
     return f'<td class="number" data-value="{mean!r}">{mean:.3g}{spread}</td>'
+
+
+TASK_HEADS = (
+    "task", "arm", "measure", "documents", "Δ", "over text", "over seeds and text", "McNemar p", "only arm / base",
+)  # fmt: skip
+
+
+def tasks_html(study: Study) -> str:
+    """Every task that was asked, document by document; nothing where no answers were kept."""
+    if not study.tasks:
+        return ""
+    heads = "".join(f'<th scope="col" class="{_side(name)}">{escape(name)}</th>' for name in TASK_HEADS)
+    rows = "".join(f"<tr>{''.join(_task(one))}</tr>" for one in study.tasks)
+    about = (
+        "Δ: arm − baseline on the same documents, ± half the 95% t interval over seeds; accuracy: more is better, "
+        "nats of the right answer: less is. McNemar: exact, over all pairs of answers of the paired seeds; it says "
+        "whether these very models differ. Not corrected for the number of tasks."
+    )
+    return (
+        "<details><summary>The tasks, document by document</summary>"
+        '<div class="scroll" role="region" aria-label="Tasks" tabindex="0">'
+        f'<table class="sortable"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+        f"<ul><li>{escape(about)}</li></ul></details>"
+    )
+
+
+def _task(one: TaskResult) -> Iterator[str]:
+    test = one.mcnemar
+    texts = (
+        one.label, one.arm, one.measure, f"{one.documents:,}", plus_minus(one.delta, sign=True), between(one.text),
+        between(one.both), MISSING if test is None else f"{test.p:.2g}",
+        MISSING if test is None else f"{test.b} / {test.c}",
+    )  # fmt: skip
+    numbers = {"documents": one.documents, "Δ": one.delta.mean, "McNemar p": test.p if test else None}
+    for name, text in zip(TASK_HEADS, texts, strict=True):
+        yield f'<td class="{_side(name)}"{_sorting(numbers.get(name))}>{escape(text)}</td>'
+
+
+def _side(name: str) -> str:
+    return "text" if name in ("task", "arm", "measure") else "number"
 
 
 def made_id(arm: str) -> str:

@@ -87,11 +87,9 @@ def draw_answer(study: Study) -> Drawn:
             name="answer",
             title="Difference to the baseline, three ways",
             caption=f"Paired seed by seed; bars: 95% t interval. Grey: the suite's margin of ±{margin:g}, within "
-            "which losses "
-            "count as equal. A mark at the edge with a number lies beyond the scale.",
+            "which losses count as equal. A mark at the edge with a number lies beyond the scale.",
             alt=f"Difference in loss of {len(arms)} arms to {study.baseline} with 95% intervals; the lowest at equal "
-            "tokens is "
-            f"{best['arm']} at {best['delta']:+.4f} {study.unit}.",
+            f"tokens is {best['arm']} at {best['delta']:+.4f} {study.unit}.",
             figure=figure,
             rows=rows,
         )

@@ -10,9 +10,11 @@ from harness.report.facts import Study
 
 
 def rounds(costs: Mapping[str, Any], arm: str, baseline: str) -> list[float]:
-    """Throughput ratio of every round: the baseline's seconds over the arm's."""
-    mine, theirs = (costs.get(name, {}).get("seconds") or [] for name in (arm, baseline))
-    return [base / own for own, base in zip(mine, theirs, strict=False) if own and own > 0 and base and base > 0]
+    """Throughput ratio of every round: the baseline's seconds a step over the arm's, times what a step holds."""
+    own, base = costs.get(arm) or {}, costs.get(baseline) or {}
+    mine, theirs = own.get("seconds") or (), own.get("baseline_seconds") or base.get("seconds") or ()
+    more = (own.get("positions_per_step") or 1) / (base.get("positions_per_step") or 1)
+    return [more * base_seconds / seconds for seconds, base_seconds in zip(mine, theirs, strict=False)]
 
 
 def throughput_rows(study: Study) -> list[dict[str, Any]]:
@@ -57,9 +59,8 @@ def draw_costs(study: Study) -> Drawn:
 
 
 UNMEASURED = Missing(
-    "Throughput was not measured with the arms in turn on one machine (docs/costs.md): where the page speaks of "
-    "time, it takes "
-    "the speeds of the cells as they ran, which is rough."
+    "Throughput was not measured with the arms in turn on one machine (docs/costs.md): where the page speaks of time, "
+    "it takes the speeds of the cells as they ran, which is rough."
 )
 UNCOUNTED = Missing("No finished cell has recorded what a training step keeps for its backward pass.")
 
@@ -80,8 +81,7 @@ def _throughput(study: Study, rows: Sequence[Mapping[str, Any]]) -> Drawing:
         name="cost-throughput",
         title="Throughput",
         caption="Ratio to the baseline (more is faster). Ticks: one round each, arms taken in turn on one machine; "
-        "bar: ratio "
-        "of medians; thick line: its 95% interval over rounds.",
+        "bar: ratio of medians; thick line: its 95% interval over rounds.",
         alt="Throughput relative to the baseline: " + _list([(row["arm"], row["ratio"]) for row in totals]) + ".",
         figure=figure,
         rows=rows,
@@ -120,8 +120,8 @@ def _memory(rows: Sequence[Mapping[str, Any]]) -> Drawing:
         name="cost-memory",
         title="Memory",
         caption="Ratio to the baseline (less is better). Saved activations: what a training step keeps for its "
-        "backward pass, "
-        "counted, the same on every machine." + (" Peak: of a step on the GPU, everything included." if peak else ""),
+        "backward pass, counted, the same on every machine."
+        + (" Peak: of a step on the GPU, everything included." if peak else ""),
         alt="Memory relative to the baseline, saved activations: "
         + _list([(row["arm"], row["saved_bytes_ratio"]) for row in rows if row["saved_bytes_ratio"]]) + ".",
         figure=figure,

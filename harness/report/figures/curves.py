@@ -146,8 +146,7 @@ def _many_deltas(study: Study) -> list[Drawing]:
             name="delta",
             title="Δ to the baseline at equal tokens, FLOPs and time",
             caption="Paired seed by seed; band: 95% t interval over seeds at equal tokens. An arm's own scale is cut "
-            "where "
-            f"most arms' end.{_clock(study, 'time')}",
+            f"where most arms' end.{_clock(study, 'time')}",
             alt=f"Difference in loss to {study.baseline} for {len(arms)} arms; {_ends(along['tokens'])}.",
             figure=figure,
             rows=rows,

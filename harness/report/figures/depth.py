@@ -57,28 +57,30 @@ def _plain(key: str) -> Callable[[Mapping[str, Any]], Mapping[str, Sequence[Any]
     return lambda step: {key: step[key]} if step.get(key) else None
 
 
+def _some(key: str) -> Callable[[Mapping[str, Any]], Mapping[str, Sequence[Any]] | None]:
+    return lambda step: {key: step[key]} if any(step.get(key) or ()) else None
+
+
 KINDS = (
     Kind(
-        name="cosine", title="Cosine of consecutive inputs", axis="cosine similarity",
-        caption="Cosine of a sub-layer's input with the previous one's, over tokens: median, and 5 to 95% as a band. "
-        "Near 1 a "
-        "sub-layer changes little (representation collapse).",
+        name="cosine", title="Cosine of consecutive inputs", axis="cosine",
+        caption="Between what a sub-layer and the next one read: median over tokens, and 5 to 95% as a band. Near 1, "
+        "neighbours read the same, which these connections are meant to mend.",
         read=_cosine,
     ),
     Kind(
         name="gradient", title="Gradient norm", axis="gradient norm", log=True,
-        caption="Norm of the loss's gradient with respect to each sub-layer's weights.", read=_plain("gradient_norm"),
+        caption="Of all parameters of a sub-layer's branch, before clipping.", read=_plain("gradient_norm"),
     ),
     Kind(
-        name="dispersion", title="How far streams differ", axis="dispersion", first=0,
-        caption="Distance of the streams from their mean, relative to it: 0 where all are the same. Of arms with "
-        "streams.",
+        name="dispersion", title="Dispersion of streams", axis="dispersion", first=0,
+        caption="0 while they are equal, 1 − 1/n for n streams of one length at right angles. Of arms with streams.",
         read=_plain("dispersion"),
     ),
     Kind(
         name="dynamic", title="How dynamic coefficients are", axis="share of the dynamic part",
-        caption="Share of the coefficients' size that depends on the token. Of dynamic "
-        "arms.", read=_plain("dynamic_share"),
+        caption="How much of the connection's coefficients depends on the token. Of arms where any does.",
+        read=_some("dynamic_share"),
     ),
 )  # fmt: skip
 
@@ -109,14 +111,15 @@ def median(seeds: Sequence[Sequence[float | None]]) -> Profile:
     return made
 
 
+NONE = Missing(
+    "No diagnostics are recorded for these cells: they were trained before there were any, or their connections "
+    "cannot be replayed (docs/connection-diagnostics.md). harness run --force trains cells anew."
+)
+
+
 def draw_depth(study: Study) -> Drawn:
     if not study.diagnostics:
-        return [
-            Missing(
-                "No diagnostics are recorded for these cells: train.diagnostics_every in the suite file measures them "
-                "while training (docs/diagnostics.md)."
-            )
-        ]
+        return [NONE]
     made = []
     with style():
         for kind in KINDS:
@@ -222,8 +225,7 @@ def _streams(study: Study) -> Drawing | None:
         name="depth-streams",
         title="Size of every stream, by depth",
         caption="Root mean square of each stream's entries, over tokens, from the embedding on. At the last measured "
-        "step, "
-        "median over seeds.",
+        "step, median over seeds.",
         alt=f"Root mean square of every stream by depth for {len(found)} arms: {', '.join(found)}.",
         figure=figure,
         rows=rows,
@@ -268,8 +270,7 @@ def _gains(study: Study) -> list[Drawing]:
                 name=f"depth-gain-{way}",
                 title=f"Composed gain {way}, by depth",
                 caption="Largest (line) and smallest (dotted) gain that the connections composed up to a depth give "
-                f"{about}; "
-                "far from 1 it explodes or vanishes. At the last measured step, median over seeds.",
+                f"{about}; far from 1 it explodes or vanishes. At the last measured step, median over seeds.",
                 alt=f"Largest and smallest composed {way} gain by depth for {len(found)} arms: {', '.join(found)}.",
                 figure=figure,
                 rows=rows,

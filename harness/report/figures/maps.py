@@ -24,6 +24,14 @@ def shades(matrix: np.ndarray, reach: float) -> np.ndarray:
     return image
 
 
+def weights(matrix: np.ndarray) -> np.ndarray:
+    """Every row over the mean size of the entries that it can have (up to the diagonal): what a sub-layer reads is
+    normed, so the size of a row means nothing. The residual network's are 1."""
+    lower = np.tril(np.ones(matrix.shape, dtype=bool), matrix.shape[1] - matrix.shape[0])
+    sizes = np.where(lower, np.abs(np.nan_to_num(matrix)), 0.0).sum(axis=1) / np.maximum(lower.sum(axis=1), 1)
+    return matrix / np.where(sizes > 0, sizes, 1.0)[:, None]
+
+
 def reach_of(matrices: Sequence[np.ndarray]) -> float:
     """Size at which the shared scale ends: 99 of 100 entries that are not zero lie within."""
     sizes = np.concatenate([np.abs(one[np.isfinite(one) & (one != 0)]) for one in matrices])
@@ -52,23 +60,19 @@ def hidden_maps(study: Study) -> dict[str, list[np.ndarray]]:
     return found
 
 
+NONE = Missing("No connection map is recorded for these cells (docs/connection-diagnostics.md).")
+
+
 def draw_maps(study: Study) -> Drawn:
     found = maps(study)
     if not found:
-        return [
-            Missing(
-                "No connection map is recorded for these cells: train.diagnostics_every in the suite file makes one "
-                "at the end "
-                "of training (docs/diagnostics.md)."
-            )
-        ]
+        return [] if not study.diagnostics else [NONE]
     with style():
         made = [
             _figure(
                 "maps", "Connection maps", {label(arm): matrix for arm, matrix in found.items()},
                 "C(0): how much of the embedding (first column) and of every sub-layer's output (the others) reaches "
-                "the "
-                "input of each sub-layer (rows, downwards) and the output (last row). Of the first seed.",
+                "the input of each sub-layer (rows, downwards) and the output (last row). Of the first seed.",
                 f"Connection maps of {len(found)} arms, rows inputs and columns outputs: {', '.join(found)}.",
             )
         ]  # fmt: skip
@@ -104,20 +108,26 @@ def _figure(
     alt: str,
     data: Mapping[str, np.ndarray] | None = None,
 ) -> Drawing:
-    reach = reach_of(list(panels.values()))
+    shown = {text: weights(matrix) for text, matrix in panels.items()}
+    reach = reach_of(list(shown.values()))
     figure, grid = multiples(len(panels), height=2.05)
-    for axes, (text, matrix) in zip(grid, panels.items(), strict=True):
+    for axes, (text, matrix) in zip(grid, shown.items(), strict=True):
         draw_map(axes, matrix, reach)
         axes.set_title(text)
     _bar(figure, reach)
     figure.draw_without_rendering()  # square panels make room for their titles only when they are laid out again
     rows = [
-        {"map": text, "input": row, "output": column, "value": float(value)}
+        {"map": text, "input": row, "output": column, "value": float(value), "weight": float(weight)}
         for text, matrix in (data or panels).items()
-        for (row, column), value in np.ndenumerate(matrix)
+        for (row, column), value, weight in zip(
+            np.ndindex(*matrix.shape), matrix.flat, weights(matrix).flat, strict=True
+        )
         if value != 0
     ]
-    about = " Blue: added; orange: taken away; empty: nothing. One scale for all, from its ends on opaque."
+    about = (
+        " Every row over its mean size, for what is read is normed; 1 everywhere in a residual network. Blue: added; "
+        "orange: taken away; empty: nothing. One scale for all, opaque from its ends on."
+    )
     return Drawing(name=name, title=title, caption=caption + about, alt=alt, figure=figure, rows=rows)
 
 

@@ -92,8 +92,8 @@ def _across(study: Study) -> Drawing:
         name="noise-seeds",
         title="The same seeds in every arm",
         caption="A line for each seed, a bar for the mean. Lines that run parallel mean that seeds are noise which "
-        "arms share, "
-        "so that paired differences are sharper than the losses; crossing lines mean that pairing does not help.",
+        "arms share, so that paired differences are sharper than the losses; crossing lines mean that pairing does "
+        "not help.",
         alt=f"Held-out loss of {len(seeds)} seeds across {len(arms)} arms, a line for each seed.",
         figure=figure,
         rows=[
@@ -138,11 +138,9 @@ def _around(study: Study, rows: list[dict[str, Any]]) -> Drawing:
         name="noise-residuals",
         title="Noise with and without pairing",
         caption="Every dot is a seed: the baseline's losses around their mean, and the paired differences of all "
-        "arms, each "
-        "around its arm's mean (widened by √(n/(n−1)), for the mean comes from the same seeds). Band: one standard "
-        "deviation to "
-        f"each side; grey: the margin of ±{margin:g}. A difference smaller than the noise over √seeds is not to be "
-        "believed.",
+        "arms, each around its arm's mean (widened by √(n/(n−1)), for the mean comes from the same seeds). Band: one "
+        f"standard deviation to each side; grey: the margin of ±{margin:g}. A difference smaller than the noise over "
+        "√seeds is not to be believed.",
         alt=f"Distribution of {len(pairs)} paired differences around their arms' means beside the baseline's losses: "
         f"{text}.",
         figure=figure,
