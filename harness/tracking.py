@@ -302,6 +302,17 @@ class Tracker:
         points = self.connect().get_metric_history(run_id, metric)
         return sorted({point.step: point.value for point in points}.items())
 
+    def artifact(self, run_id: str, name: str) -> Path | None:
+        """One file that a run keeps, fetched if it is elsewhere; None where the run has none of that name, or where
+        it is not in the place that the record knows."""
+        from mlflow.exceptions import MlflowException
+
+        client = self.connect()
+        with contextlib.suppress(OSError, MlflowException):
+            if any(found.path == name for found in client.list_artifacts(run_id)):
+                return Path(client.download_artifacts(run_id, name))
+        return None
+
     def experiment_url_path(self, experiment: str) -> str:
         """The part of the MLflow UI's address that shows the experiment's runs."""
         return f"/#/experiments/{self._experiment(experiment)}/runs"

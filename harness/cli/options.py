@@ -93,6 +93,12 @@ def make_parser() -> argparse.ArgumentParser:
         "--documents", action="store_true", help="then every task document by document, with McNemar's test"
     )
     compare.add_argument("--plot", metavar="FILE", help="also draw the loss curves into this PNG file")
+    report = verb("report", verbs.report, "write one page that says whether the arms pay, with every figure")
+    report.add_argument("--output", "-o", metavar="FILE", help="the page; figures/ is made beside it")
+    report.add_argument("--baseline", metavar="ARM", help="compare with this arm instead of the suite's baseline")
+    report.add_argument(
+        "--force", action="store_true", help="also compare cells of other hardware, code or data, and mark them"
+    )
     conform = verb("conform", verbs.conform, "hold an implementation of a connection against the laws", suite=False)
     conform.add_argument("target", metavar="TARGET", nargs="?", help="a type, a tag such as dhc-n4, or a peer")
     conform.add_argument("settings", metavar="key=value", nargs="*", help="settings of the type, or rate=N of a peer")

@@ -13,6 +13,7 @@ from harness.errors import INTERRUPTED, OK, UsageError
 if TYPE_CHECKING:
     from harness.data.inputs import Inputs
     from harness.data.load import Data
+    from harness.report.facts import Invocation
     from harness.run.layout import Layout
     from harness.suite.cells import Cell
     from harness.suite.schema import Suite
@@ -191,6 +192,43 @@ def compare(options: argparse.Namespace) -> int:
         except OSError as error:
             raise UsageError(f"--plot: cannot write {options.plot}: {error.strerror}") from error
     return OK
+
+
+def report(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from harness.errors import nearest
+    from harness.report.make import write_report
+
+    asked = _ask(options)
+    if options.baseline is not None and options.baseline not in asked.suite.arms:
+        raise UsageError(
+            f"--baseline: no arm is called '{options.baseline}'{nearest(options.baseline, asked.suite.arms)}"
+        )
+    path = write_report(
+        asked.layout,
+        asked.suite,
+        asked.cells,
+        _invocation(options),
+        output=Path(options.output) if options.output else None,
+        baseline=options.baseline,
+        forced=options.force,
+        partial=asked.partial,
+    )
+    print(f"report: {path}")
+    return OK
+
+
+def _invocation(options: argparse.Namespace) -> Invocation:
+    from harness.report.facts import Invocation
+
+    return Invocation(
+        suite=options.suite,
+        overrides=tuple(options.overrides),
+        expression=options.expression,
+        smoke=options.smoke,
+        results=options.results,
+    )
 
 
 def evaluate(options: argparse.Namespace) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from harness.compare.columns import Column, order, pair_columns
 from harness.compare.results import ArmResult, Comparison
@@ -88,16 +89,25 @@ def pairs_html(table: Comparison) -> str | None:
     return _grid(table, pair_columns(table), rows, f"pairs with {table.baseline}") if rows else None
 
 
-def table_html(suite: str, table: Comparison, layout: Layout = EVERYTHING) -> str:
-    """The table alone. Cells carry the number that they are sorted by in `data-value`."""
+def table_html(
+    suite: str, table: Comparison, layout: Layout = EVERYTHING, links: Mapping[str, str] | None = None
+) -> str:
+    """The table alone. Cells carry the number that they are sorted by in `data-value`; losses link to where `links`
+    says that their arm was made."""
     title = f"{suite}: held-out {table.unit} against {table.baseline}"
-    return _grid(table, chosen(table, layout), order(table, layout.sort), title)
+    return _grid(table, chosen(table, layout), order(table, layout.sort), title, links or {})
 
 
-def _grid(table: Comparison, columns: Sequence[Column], rows: Sequence[ArmResult], title: str) -> str:
+def _grid(
+    table: Comparison,
+    columns: Sequence[Column],
+    rows: Sequence[ArmResult],
+    title: str,
+    links: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     head = "".join(f'<th scope="col" class="{_side(column)}">{html.escape(column.title)}</th>' for column in columns)
     body = "\n".join(
-        f'<tr data-arm="{html.escape(row.arm)}">{"".join(_cell(table, column, row) for column in columns)}</tr>'
+        f'<tr data-arm="{html.escape(row.arm)}">{"".join(_cell(table, column, row, links) for column in columns)}</tr>'
         for row in rows
     )
     return (
@@ -106,10 +116,12 @@ def _grid(table: Comparison, columns: Sequence[Column], rows: Sequence[ArmResult
     )
 
 
-def _cell(table: Comparison, column: Column, row: ArmResult) -> str:
+def _cell(table: Comparison, column: Column, row: ArmResult, links: Mapping[str, str]) -> str:
     text, value = html.escape(column.text(row)), column.number(row)
     if column.key == "loss" and row.arm in table.bold:
         text = f"<strong>{text}</strong>"
+    if column.key == "loss" and row.arm in links:
+        text = f'<a href="{html.escape(links[row.arm])}">{text}</a>'
     if column.key == "arm":
         return f'<th scope="row" class="text">{text}</th>'
     word = f" {text}" if column.key == "verdict" and text.isalpha() else ""
