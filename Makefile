@@ -22,12 +22,14 @@ $(STAMP): pyproject.toml constraints.txt Makefile
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-# The main job: train, score, record and compare; a second time it only shows the table.
+# The main job: train, score, record and compare, and a page to look at; a second time it only shows the table.
 demo: $(STAMP)
 	$(BIN)/harness run suites/quickstart.yaml --jobs $(JOBS)
+	$(BIN)/harness report suites/quickstart.yaml
 
 smoke: $(STAMP)
 	$(BIN)/harness run suites/quickstart.yaml --smoke --jobs $(JOBS)
+	$(BIN)/harness report suites/quickstart.yaml --smoke
 
 test: $(STAMP)
 	$(BIN)/pytest -n $(JOBS) -m 'not slow and not gpu'
