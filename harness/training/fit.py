@@ -96,7 +96,7 @@ def fit(
             recipe.connection,
             recipe.inputs,
             examples_per_second=settings.batch_size / seconds,
-            device_name=_chip(module),
+            device_name=_chip(trainer.strategy.root_device),
             precision=settings.precision,
         )
         if share is not None:  # a chip without an entry has no MFU rather than a guessed one
@@ -116,9 +116,10 @@ def fit(
     )
 
 
-def _chip(module: Trained) -> str:
-    """The name of what was trained on, as the table of chips knows it; CPUs are not in it."""
-    return torch.cuda.get_device_name(module.device) if module.device.type == "cuda" else "cpu"
+def _chip(device: torch.device) -> str:
+    """The name of what was trained on, as the table of chips knows it; CPUs are not in it. (Of Lightning's strategy:
+    the module itself is on the CPU again by then.)"""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 def _costs(recipe: Recipe) -> dict[str, float]:
