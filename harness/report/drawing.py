@@ -144,7 +144,7 @@ def limits(values: Iterable[float], *always: float, air: float = 0.06) -> tuple[
     known = np.array([value for value in values if math.isfinite(value)] or [0.0])
     first, third = np.quantile(known, [0.25, 0.75])
     near = known[(known >= first - 3 * (third - first)) & (known <= third + 3 * (third - first))]
-    low, high = min(*near, *always), max(*near, *always)
+    low, high = min((*near, *always)), max((*near, *always))
     room = air * ((high - low) or abs(high) or 1.0)
     return float(low - room), float(high + room)
 

@@ -47,8 +47,14 @@ def inline(text: str, prefix: str, alt: str) -> str:
             # The style sheet in it would hold for all of the page.
             if _local(child.tag) in ("metadata", "style"):
                 parent.remove(child)
+    given: set[str] = set()
     for element in root.iter():
         element.tag = _local(element.tag)
+        name = element.attrib.get("id")
+        if name in given:
+            del element.attrib["id"]  # matplotlib names pictures by their content: two that are equal have one id
+        elif name:
+            given.add(name)
         for name, value in list(element.attrib.items()):
             del element.attrib[name]
             element.attrib[_local(name)] = _moved(_local(name), value, prefix)
