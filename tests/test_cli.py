@@ -38,7 +38,7 @@ def test_help_and_plan_import_neither_torch_nor_mlflow() -> None:
 
 def test_the_options_are_these_and_a_new_one_is_a_decision() -> None:
     found = {}
-    for verb in ("plan", "run", "status", "evaluate", "compare", "list", "doctor"):
+    for verb in ("plan", "run", "status", "evaluate", "compare", "report", "list", "doctor"):
         text = harness(verb, "--help").stdout
         found[verb] = sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - {"--help", "--results"})
     assert found == {
@@ -69,6 +69,7 @@ def test_the_options_are_these_and_a_new_one_is_a_decision() -> None:
             "--smoke",
             "--sort",
         ],
+        "report": ["--baseline", "--force", "--output", "--smoke"],
         "list": ["--json"],
         "doctor": ["--json"],
     }

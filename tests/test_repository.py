@@ -30,12 +30,12 @@ def readme_commands() -> list[str]:
 
 def test_readme_commands_run_as_written_but_for_smoke(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     commands = readme_commands()
-    verbs = {"plan", "run", "status", "evaluate", "compare", "list", "doctor", "conform"}
+    verbs = {"plan", "run", "status", "evaluate", "compare", "report", "list", "doctor", "conform"}
     assert {shlex.split(command)[1] for command in commands} == verbs
     # The long one first and shrunk; the others then have something to show.
     for command in sorted(set(commands), key=lambda command: " run " not in command):
         words = shlex.split(command)[1:]
-        if words[0] in ("run", "status", "evaluate", "compare") and "--smoke" not in words:
+        if words[0] in ("run", "status", "evaluate", "compare", "report") and "--smoke" not in words:
             words.append("--smoke")
         broken_peer = words[:2] == ["conform", "hyper-connections/frac"]  # which the README says
         assert main(words) == (1 if broken_peer else 0), (command, capsys.readouterr().err)
