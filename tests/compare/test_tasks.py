@@ -72,7 +72,6 @@ def test_seeds_that_answer_alike_are_no_more_evidence_about_a_document(table: Co
     assert test.p == pytest.approx(stats.binomtest(5, 17).pvalue)
 
 
-
 def test_documents_that_were_not_asked_alike_are_left_out(table: Comparison) -> None:
     def load(arm: str, seed: int, label: str) -> dict[tuple[str, int], Sample]:
         mine = {("cloze", d): choice(d, True, 1.0) for d in range(6)}
