@@ -99,7 +99,8 @@ class ArmResult:
     more_seeds: int | None = None
     """About how many more would find one of the suite's margin."""
     best: bool = False
-    """In the group that is not told apart from the lowest loss."""
+    """In the group that is not told apart from the lowest loss, of the arms that have pairs with the baseline at equal
+    tokens; in other views none is, for a row's loss is that of its own end."""
     gain: Gain | None = None
     bits_per_byte: float | None = None
     perplexity: float | None = None
@@ -146,7 +147,8 @@ class Comparison:
     def bold(self) -> set[str]:
         """The best group, where it is not everything."""
         best = {row.arm for row in self.rows if row.best}
-        return best if len(best) < sum(row.n > 0 for row in self.rows) else set()
+        compared = [row for row in self.rows if row.arm == self.baseline or row.pairs is not None]
+        return best if len(best) < sum(row.n > 0 for row in compared) else set()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,8 +235,7 @@ class _Table:
     def rows(self) -> list[ArmResult]:
         rows = [self._row(arm) for arm in self.seeds]
         judged = verdicts([row.pairs for row in rows], self.view.margin)
-        losses = {arm: _values(records, LOSS) for arm, records in self.done.items() if records}
-        best = best_group(losses) if losses else set()
+        best = best_group(self._comparable(rows)) if self.view.match == "tokens" else set()
         gained = gains(
             Ladder({arm: self.done.get(arm, {}) for arm in self.view.ladder}),
             self.done,
@@ -246,6 +247,16 @@ class _Table:
             replace(row, verdict=one.verdict, p_holm=one.p, best=row.arm in best, gain=gained.get(row.arm))
             for row, one in zip(rows, judged, strict=True)
         ]
+
+    def _comparable(self, rows: Sequence[ArmResult]) -> dict[str, dict[int, float]]:
+        """Losses of the baseline, and of every arm at the seeds at which it is its pair: what is no pair of the
+        baseline (another budget, other held-out data, other hardware) has no lowest loss either."""
+        losses = {row.arm: _values(self.done[row.arm], LOSS) for row in rows}
+        return {
+            row.arm: losses[row.arm] if row.arm == self.baseline else {s: losses[row.arm][s] for s in row.pairs.seeds}
+            for row in rows
+            if losses[row.arm] and (row.arm == self.baseline or row.pairs is not None)
+        }
 
     def hardware(self) -> tuple[str, ...]:
         """What all finished cells were trained on, each once."""

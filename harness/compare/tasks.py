@@ -37,7 +37,9 @@ class TaskResult:
     text: tuple[float, float] | None
     both: tuple[float, float] | None
     mcnemar: McNemar | None
-    """Of all pairs of answers of the paired seeds: whether these very models differ, not whether the arms do."""
+    """Of documents, by which side has more of its paired seeds right: `b` the arm, `c` the baseline. Answers of several
+    seeds to one document are no independent ones, so a document counts once. Whether these very models differ, not
+    whether the arms do."""
 
 
 def task_results(table: Comparison, labels: Sequence[str], load: Load) -> list[TaskResult]:
@@ -70,10 +72,13 @@ def _result(label: str, arm: str, measure: Measure, cells: Sequence[tuple[Answer
         delta=mean_interval(differences_SK.mean(axis=1).tolist()),
         text=document_interval(differences_SK.mean(axis=0)) if len(keys) > 1 else None,
         both=hierarchical_interval(differences_SK) if several and len(keys) > 1 else None,
-        mcnemar=mcnemar((mine.ravel() > 0.5).tolist(), (theirs.ravel() > 0.5).tolist())
-        if measure == "accuracy"
-        else None,
+        mcnemar=_by_document(differences_SK.sum(axis=0)) if measure == "accuracy" else None,
     )
+
+
+def _by_document(ahead_K: np.ndarray) -> McNemar:
+    """With one seed, McNemar's test; with several the exact sign test over documents."""
+    return mcnemar((ahead_K > 0).tolist(), (ahead_K < 0).tolist())
 
 
 def _comparable(key: Key, pair: tuple[Answered, Answered], value: Callable[[Any], float | None]) -> bool:
@@ -104,7 +109,7 @@ def tasks_markdown(results: Sequence[TaskResult]) -> str:
         "over text",
         "over seeds and text",
         "McNemar p",
-        "only arm / base",
+        "ahead: arm / base",
     ]
     lines = [head]
     for one in results:
@@ -127,7 +132,7 @@ def tasks_markdown(results: Sequence[TaskResult]) -> str:
     text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     about = (
         "Δ: arm − baseline on the same documents, ± half the 95% t interval over seeds; accuracy: more is better, nats "
-        "of the right answer: less is. McNemar: exact, over all pairs of answers of the paired seeds; it says whether "
-        "these very models differ. Not corrected for the number of tasks."
+        "of the right answer: less is. McNemar: exact, of the documents on which one side has more of its seeds right; "
+        "it says whether these very models differ. Not corrected for the number of tasks."
     )
     return "\n".join([*text, "", about])

@@ -66,8 +66,8 @@ def notes(table: Comparison) -> list[str]:
 def _meanings(table: Comparison) -> list[str]:
     margin = table.view.margin
     lines = [
-        f"loss: held-out {table.unit}, mean over seeds; ± is half the 95% t interval over seeds. Bold: the group that "
-        "is not told apart from the lowest loss (paired t, Holm, 5%).",
+        f"loss: held-out {table.unit}, mean over seeds; ± is half the 95% t interval over seeds."
+        + (" Bold: the group that is not told apart from the lowest loss (paired t, Holm, 5%)." if table.bold else ""),
         f"Δ loss: paired with '{table.baseline}' seed by seed, ± half the 95% paired t interval; p: two-sided, "
         "corrected for the arms of this table (Holm).",
         f"verdict: equivalent where both one-sided tests put Δ within ±{margin:g}; else better or worse where p is "

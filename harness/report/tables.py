@@ -130,7 +130,7 @@ def _pattern(values: Sequence[float] | None) -> str:
 
 
 TASK_HEADS = (
-    "task", "arm", "measure", "documents", "Δ", "over text", "over seeds and text", "McNemar p", "only arm / base",
+    "task", "arm", "measure", "documents", "Δ", "over text", "over seeds and text", "McNemar p", "ahead: arm / base",
 )  # fmt: skip
 
 
@@ -142,8 +142,8 @@ def tasks_html(study: Study) -> str:
     rows = "".join(f"<tr>{''.join(_task(one))}</tr>" for one in study.tasks)
     about = (
         "Δ: arm − baseline on the same documents, ± half the 95% t interval over seeds; accuracy: more is better, "
-        "nats of the right answer: less is. McNemar: exact, over all pairs of answers of the paired seeds; it says "
-        "whether these very models differ. Not corrected for the number of tasks."
+        "nats of the right answer: less is. McNemar: exact, of the documents on which one side has more of its "
+        "seeds right; it says whether these very models differ. Not corrected for the number of tasks."
     )
     return (
         "<details><summary>The tasks, document by document</summary>"

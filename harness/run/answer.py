@@ -32,7 +32,9 @@ def answer(layout: Layout, suite: Suite, cells: Sequence[Cell], partial: bool, n
     to say the same again takes longer than everything else.
     """
     name, reported = suite.name, suite.reported_values()
-    baselines = {arm: suite.baseline_of(arm) for arm in suite.arms}
+    # What the table goes by and no cell is made of.
+    twins = {arm: [one.resize.match, one.resize.arm] for arm, one in suite.arms.items() if one.resize}
+    rules = [{arm: suite.baseline_of(arm) for arm in suite.arms}, twins, suite.margin, suite.ladder]
     tracker, folder = layout.tracker(), layout.suite(name, partial)
     made = []
     for cell in cells:
@@ -40,7 +42,7 @@ def answer(layout: Layout, suite: Suite, cells: Sequence[Cell], partial: bool, n
         # The state too: another runner may have finished what was missing the last time.
         state = [seen.status.get("born"), seen.state(cell.evaluation), sorted(seen.scores)]
         made.append([cell.arm, cell.seed, cell.identity, cell.evaluation, *state])
-    key = digest([__version__, str(layout.root), tracker.uri, baselines, reported, made])
+    key = digest([__version__, str(layout.root), tracker.uri, rules, reported, made])
     saved = read_json(folder / "answer.json")
     if not news and saved and saved["key"] == key and all(Path(file).exists() for file in saved["files"]):
         return str(saved["text"])

@@ -9,7 +9,7 @@ import pytest
 from compare_support import compared, study
 
 from harness.compare.columns import choose, columns, order
-from harness.compare.results import ArmResult, Comparison, Wanted
+from harness.compare.results import ArmResult, Comparison, View, Wanted
 from harness.compare.table import Layout, render, to_markdown
 from harness.errors import UsageError
 from harness.tracking import Record
@@ -83,6 +83,30 @@ def test_nothing_is_bold_where_nothing_is_told_apart(record: Make, wanted: list[
     assert compared(wanted, records, "residual").bold == set()
     one = compared(wanted, [record(arm, 1) for arm in noise], "residual")
     assert one.bold == set(), "one seed tells nothing apart"
+
+
+def test_what_is_no_pair_of_the_baseline_is_not_best_for_its_lower_loss(record: Make, wanted: list[Wanted]) -> None:
+    """A run four times as long, say, whose batches are therefore others."""
+    losses = {"residual": (3.0, 3.1, 2.9, 3.05), "dhc": (2.5, 2.61, 2.4, 2.55), "dfc": (2.1, 2.2, 2.0, 2.15)}
+
+    def made(**longer: str) -> list[Record]:
+        return [
+            record(arm, s, validation__loss=losses[arm][s - 1], **(longer if arm == "dfc" else {}))
+            for arm in losses
+            for s in SEEDS
+        ]
+
+    assert compared(wanted, made(), "residual").bold == {"dfc"}
+    found = compared(wanted, made(digest="others"), "residual")
+    assert found.bold == {"dhc"}
+    alone = compared([cell for cell in wanted if cell.arm != "dhc"], made(digest="others"), "residual")
+    assert alone.bold == set()
+
+
+def test_losses_at_the_ends_of_runs_are_not_bold_at_equal_time(record: Make, wanted: list[Wanted]) -> None:
+    records = [record(arm, s) for arm in ("residual", "dhc", "dfc") for s in SEEDS]
+    assert compared(wanted, records, "residual").bold
+    assert not compared(wanted, records, "residual", view=View(match="time")).bold
 
 
 def test_marks_of_an_interleaved_speed_are_its_interval(table: Comparison) -> None:

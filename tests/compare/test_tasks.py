@@ -45,8 +45,8 @@ def test_accuracy_and_nats_are_differences_over_the_same_documents(table: Compar
     seeds = (right["dhc"].astype(float) - right["residual"]).mean(axis=1)
     assert accuracy.delta.mean == pytest.approx(seeds.mean())
     assert accuracy.delta.p == pytest.approx(stats.ttest_1samp(seeds, 0).pvalue)
-    only = int((right["dhc"] & ~right["residual"]).sum())
-    base = int((~right["dhc"] & right["residual"]).sum())
+    ahead = right["dhc"].sum(axis=0) - right["residual"].sum(axis=0).astype(int)
+    only, base = int((ahead > 0).sum()), int((ahead < 0).sum())
     assert accuracy.mcnemar is not None
     assert (accuracy.mcnemar.b, accuracy.mcnemar.c) == (only, base)
     assert accuracy.mcnemar.p == pytest.approx(stats.binomtest(only, only + base).pvalue)
@@ -57,6 +57,19 @@ def test_accuracy_and_nats_are_differences_over_the_same_documents(table: Compar
     text = tasks_markdown([accuracy, loss])
     assert len({len(line) for line in text.splitlines() if line.startswith("|")}) == 1
     assert f"{only} / {base}" in text
+
+
+def test_seeds_that_answer_alike_are_no_more_evidence_about_a_document(table: Comparison) -> None:
+    """12 documents that only the arm has right and 5 that only the baseline has: four equal seeds know no more of them
+    than one, where pooled answers would have p .0009."""
+
+    def load(arm: str, seed: int, label: str) -> dict[tuple[str, int], Sample]:
+        return {("cloze", d): choice(d, (d < 12) == (arm == "dhc"), 1.0) for d in range(17)}
+
+    test = task_results(table, ["cloze:17"], load)[0].mcnemar
+    assert test is not None
+    assert (test.b, test.c) == (12, 5)
+    assert test.p == pytest.approx(stats.binomtest(5, 17).pvalue)
 
 
 def test_documents_that_were_not_asked_alike_are_left_out(table: Comparison) -> None:

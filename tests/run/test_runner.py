@@ -294,6 +294,8 @@ def test_the_last_answer_stands_only_while_every_cell_is_as_it_was(
     capsys.readouterr()
     assert main(["run", str(suite), *options]) == 0
     assert capsys.readouterr().out == "as the last time\n"
+    assert main(["run", str(suite), *options, "margin=0.5"]) == 0
+    assert "within ±0.5" in capsys.readouterr().out, "another margin makes another table of the same cells"
     cell = cell_dirs(tmp_path)["dhc-n2-s1"]
     (scores,) = cell.path.glob("scores-*.json")
     scores.unlink()
