@@ -98,41 +98,36 @@ def _nats(sample: Any) -> float | None:
     return -float(sample.scores[0]) if not sample.gold and len(sample.scores) == 1 else None
 
 
+HEADS = (
+    "task", "arm", "measure", "documents", "Δ", "over text", "over seeds and text", "McNemar p", "ahead: arm / base",
+)  # fmt: skip
+ABOUT = (
+    "Δ: arm − baseline on the same documents, ± half the 95% t interval over seeds; accuracy: more is better, nats of "
+    "the right answer: less is. McNemar: exact, of the documents on which one side has more of its seeds right; it says "
+    "whether these very models differ. Not corrected for the number of tasks."
+)
+
+
+def cells_of(one: TaskResult) -> tuple[str, ...]:
+    """What stands under `HEADS`."""
+    test = one.mcnemar
+    return (
+        one.label,
+        one.arm,
+        one.measure,
+        f"{one.documents:,}",
+        plus_minus(one.delta, sign=True),
+        between(one.text),
+        between(one.both),
+        MISSING if test is None else f"{test.p:.2g}",
+        MISSING if test is None else f"{test.b} / {test.c}",
+    )
+
+
 def tasks_markdown(results: Sequence[TaskResult]) -> str:
     """A line for every task, measure and arm."""
-    head = [
-        "task",
-        "arm",
-        "measure",
-        "documents",
-        "Δ",
-        "over text",
-        "over seeds and text",
-        "McNemar p",
-        "ahead: arm / base",
-    ]
-    lines = [head]
-    for one in results:
-        test = one.mcnemar
-        lines.append(
-            [
-                one.label,
-                one.arm,
-                one.measure,
-                f"{one.documents:,}",
-                plus_minus(one.delta, sign=True),
-                between(one.text),
-                between(one.both),
-                MISSING if test is None else f"{test.p:.2g}",
-                MISSING if test is None else f"{test.b} / {test.c}",
-            ]
-        )
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    lines = [HEADS, *(cells_of(one) for one in results)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(HEADS))]
     text = [f"| {' | '.join(c.ljust(w) for c, w in zip(line, widths, strict=True))} |" for line in lines]
     text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    about = (
-        "Δ: arm − baseline on the same documents, ± half the 95% t interval over seeds; accuracy: more is better, nats "
-        "of the right answer: less is. McNemar: exact, of the documents on which one side has more of its seeds right; "
-        "it says whether these very models differ. Not corrected for the number of tasks."
-    )
-    return "\n".join([*text, "", about])
+    return "\n".join([*text, "", ABOUT])

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from harness.compare.columns import MISSING, between, number, plus_minus
+from harness.compare import tasks
+from harness.compare.columns import MISSING, number, plus_minus
 from harness.compare.match import WORDS, Match
 from harness.compare.results import ArmResult
 from harness.compare.tasks import TaskResult
@@ -129,39 +130,24 @@ def _pattern(values: Sequence[float] | None) -> str:
     return f'<td class="number" data-value="{mean!r}">{mean:.3g}{spread}</td>'
 
 
-TASK_HEADS = (
-    "task", "arm", "measure", "documents", "Δ", "over text", "over seeds and text", "McNemar p", "ahead: arm / base",
-)  # fmt: skip
-
-
 def tasks_html(study: Study) -> str:
     """Every task that was asked, document by document; nothing where no answers were kept."""
     if not study.tasks:
         return ""
-    heads = "".join(f'<th scope="col" class="{_side(name)}">{escape(name)}</th>' for name in TASK_HEADS)
+    heads = "".join(f'<th scope="col" class="{_side(name)}">{escape(name)}</th>' for name in tasks.HEADS)
     rows = "".join(f"<tr>{''.join(_task(one))}</tr>" for one in study.tasks)
-    about = (
-        "Δ: arm − baseline on the same documents, ± half the 95% t interval over seeds; accuracy: more is better, "
-        "nats of the right answer: less is. McNemar: exact, of the documents on which one side has more of its "
-        "seeds right; it says whether these very models differ. Not corrected for the number of tasks."
-    )
     return (
         "<details><summary>The tasks, document by document</summary>"
         '<div class="scroll" role="region" aria-label="Tasks" tabindex="0">'
         f'<table class="sortable"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
-        f"<ul><li>{escape(about)}</li></ul></details>"
+        f"<ul><li>{escape(tasks.ABOUT)}</li></ul></details>"
     )
 
 
 def _task(one: TaskResult) -> Iterator[str]:
-    test = one.mcnemar
-    texts = (
-        one.label, one.arm, one.measure, f"{one.documents:,}", plus_minus(one.delta, sign=True), between(one.text),
-        between(one.both), MISSING if test is None else f"{test.p:.2g}",
-        MISSING if test is None else f"{test.b} / {test.c}",
-    )  # fmt: skip
-    numbers = {"documents": one.documents, "Δ": one.delta.mean, "McNemar p": test.p if test else None}
-    for name, text in zip(TASK_HEADS, texts, strict=True):
+    p = one.mcnemar.p if one.mcnemar else None
+    numbers = {"documents": one.documents, "Δ": one.delta.mean, "McNemar p": p}
+    for name, text in zip(tasks.HEADS, tasks.cells_of(one), strict=True):
         yield f'<td class="{_side(name)}"{_sorting(numbers.get(name))}>{escape(text)}</td>'
 
 
