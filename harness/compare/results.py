@@ -251,12 +251,14 @@ class _Table:
     def _comparable(self, rows: Sequence[ArmResult]) -> dict[str, dict[int, float]]:
         """Losses of the baseline, and of every arm at the seeds at which it is its pair: what is no pair of the
         baseline (another budget, other held-out data, other hardware) has no lowest loss either."""
-        losses = {row.arm: _values(self.done[row.arm], LOSS) for row in rows}
-        return {
-            row.arm: losses[row.arm] if row.arm == self.baseline else {s: losses[row.arm][s] for s in row.pairs.seeds}
-            for row in rows
-            if losses[row.arm] and (row.arm == self.baseline or row.pairs is not None)
-        }
+        found = {}
+        for row in rows:
+            losses = _values(self.done[row.arm], LOSS)
+            if row.arm == self.baseline and losses:
+                found[row.arm] = losses
+            elif row.pairs is not None:
+                found[row.arm] = {seed: losses[seed] for seed in row.pairs.seeds}
+        return found
 
     def hardware(self) -> tuple[str, ...]:
         """What all finished cells were trained on, each once."""

@@ -103,8 +103,8 @@ HEADS = (
 )  # fmt: skip
 ABOUT = (
     "Δ: arm − baseline on the same documents, ± half the 95% t interval over seeds; accuracy: more is better, nats of "
-    "the right answer: less is. McNemar: exact, of the documents on which one side has more of its seeds right; it says "
-    "whether these very models differ. Not corrected for the number of tasks."
+    "the right answer: less is. McNemar: exact, of the documents on which one side has more of its seeds right; it "
+    "says whether these very models differ. Not corrected for the number of tasks."
 )
 
 
