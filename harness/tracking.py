@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness import tracking_sqlite
+
 BATCH = 1000
 """Metrics per request: MLflow's own limit over HTTP."""
 
@@ -224,30 +226,37 @@ class Tracker:
 
     def read(self, experiment: str) -> list[Record]:
         """All records of an experiment, the oldest first; none where there is no such experiment."""
-        client = self.connect()
-        found = client.get_experiment_by_name(experiment)
-        records: list[Record] = []
+        found = self.connect().get_experiment_by_name(experiment)
+        if found is None:
+            return []
+        runs = tracking_sqlite.runs(self.uri, found.experiment_id)
+        return [
+            Record(
+                run_id=run.run_id,
+                cell=run.tags[TAG_CELL],
+                evaluations=Seen.of(run.tags).evaluations,
+                tags=run.tags,
+                metrics=run.metrics,
+            )
+            for run in (self._asked(found.experiment_id) if runs is None else runs)
+            if TAG_CELL in run.tags
+        ]
+
+    def _asked(self, experiment_id: str) -> list[tracking_sqlite.Run]:
+        """The same by MLflow's interface, whatever the store."""
+        runs: list[tracking_sqlite.Run] = []
         token = None
-        while found is not None:
+        while True:
             with _uncollected():
-                page = client.search_runs(
-                    [found.experiment_id], max_results=PAGE, order_by=["attributes.start_time ASC"], page_token=token
+                page = self.connect().search_runs(
+                    [experiment_id], max_results=PAGE, order_by=["attributes.start_time ASC"], page_token=token
                 )
-                records += [
-                    Record(
-                        run_id=run.info.run_id,
-                        cell=run.data.tags[TAG_CELL],
-                        evaluations=Seen.of(run.data.tags).evaluations,
-                        tags=dict(run.data.tags),
-                        metrics=dict(run.data.metrics),
-                    )
-                    for run in page
-                    if TAG_CELL in run.data.tags
+                runs += [
+                    tracking_sqlite.Run(run.info.run_id, dict(run.data.tags), dict(run.data.metrics)) for run in page
                 ]
             token = page.token
             if not token:
-                break
-        return records
+                return runs
 
     def write_costs(
         self, experiment: str, document: dict[str, Any], tags: dict[str, str], metrics: dict[str, float]
