@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from harness.compare.match import FLOPS, LOSS
+from harness.compare.match import FLOPS, LOSS, budget_ratio
 from harness.compare.power_law import BORROWED, gain_interval
 from harness.tracking import Record
 
@@ -19,8 +19,9 @@ RUNGS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Gain:
-    """`compute`: so many times its FLOPs the baseline would need. `net`: times the arm's throughput ratio, so many
-    times its training time; None where that ratio is not known. Intervals are 95%, by a bootstrap over seeds."""
+    """`compute`: so many times its FLOPs the baseline would need. `net`: times the arm's throughput ratio, over its
+    ratio of training tokens, so many times the arm's own training time; None where one of the two is not known.
+    Intervals are 95%, by a bootstrap over seeds."""
 
     compute: float
     compute_interval: tuple[float, float] | None
@@ -72,6 +73,8 @@ def gains(
         if made is None:
             continue
         (compute, interval), speed = made, speeds.get(arm)
+        tokens = budget_ratio("tokens", arm, records, base, {})
+        speed = None if speed is None or tokens is None else speed / tokens
         found[arm] = Gain(
             compute=compute,
             compute_interval=interval,

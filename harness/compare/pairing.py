@@ -49,6 +49,12 @@ def pair(
     return Pairing(seeds=tuple(seeds), left_out=left_out, forced=marked, by_data=not same_start)
 
 
+def on_one_curve(one: Record, other: Record, forced: bool = False) -> bool:
+    """Whether losses of different budgets may be read off one curve: batches may differ, for budgets do, and nothing
+    else that makes a pair."""
+    return _equal(one, other, VALIDATION) and (forced or not unlike(one, other))
+
+
 def _no_pair(one: Record, other: Record, same_start: bool) -> str:
     if not _equal(one, other, BATCHES) or not _equal(one, other, VALIDATION):
         return "other batches or held-out data"

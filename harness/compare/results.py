@@ -11,7 +11,7 @@ from harness.compare.documents import Documents, Windows, documents
 from harness.compare.gain import Gain, Ladder, gains
 from harness.compare.likeness import hardware
 from harness.compare.match import LOSS, TOKENS, Costs, Curve, Match, Matched, matched
-from harness.compare.pairing import Pairing, pair
+from harness.compare.pairing import Pairing, on_one_curve, pair
 from harness.compare.statistics import (
     Estimate,
     Pairs,
@@ -236,9 +236,10 @@ class _Table:
         rows = [self._row(arm) for arm in self.seeds]
         judged = verdicts([row.pairs for row in rows], self.view.margin)
         best = best_group(self._comparable(rows)) if self.view.match == "tokens" else set()
+        like = self._on_one_curve()
         gained = gains(
-            Ladder({arm: self.done.get(arm, {}) for arm in self.view.ladder}),
-            self.done,
+            Ladder({arm: like.get(arm, {}) for arm in self.view.ladder}),
+            like,
             self.baseline,
             {row.arm: row.throughput_ratio for row in rows},
             borrow=self.arms[self.baseline].unit == "nats per token",
@@ -248,17 +249,21 @@ class _Table:
             for row, one in zip(rows, judged, strict=True)
         ]
 
+    def _on_one_curve(self) -> dict[str, dict[int, Record]]:
+        """The finished cells whose losses may be held against the baseline's of their seed, whatever their budget."""
+        base, forced = self.done.get(self.baseline, {}), self.view.forced
+        return {
+            arm: {s: one for s, one in records.items() if s in base and on_one_curve(one, base[s], forced)}
+            for arm, records in self.done.items()
+        }
+
     def _comparable(self, rows: Sequence[ArmResult]) -> dict[str, dict[int, float]]:
         """Losses of the baseline, and of every arm at the seeds at which it is its pair: what is no pair of the
         baseline (another budget, other held-out data, other hardware) has no lowest loss either."""
-        found = {}
-        for row in rows:
-            losses = _values(self.done[row.arm], LOSS)
-            if row.arm == self.baseline and losses:
-                found[row.arm] = losses
-            elif row.pairs is not None:
-                found[row.arm] = {seed: losses[seed] for seed in row.pairs.seeds}
-        return found
+        seeds = {row.arm: row.pairs.seeds for row in rows if row.pairs is not None}
+        if base := self.done.get(self.baseline):
+            seeds[self.baseline] = tuple(base)
+        return {arm: {seed: self.done[arm][seed].metrics[LOSS] for seed in seeds[arm]} for arm in seeds}
 
     def hardware(self) -> tuple[str, ...]:
         """What all finished cells were trained on, each once."""

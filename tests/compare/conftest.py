@@ -28,7 +28,13 @@ def record() -> Callable[..., Record]:
     numbers = count()
 
     def make(
-        arm: str, seed: int, state: str = "done", digest: str | None = None, evaluation: str = "e", **changes: Any
+        arm: str,
+        seed: int,
+        state: str = "done",
+        digest: str | None = None,
+        evaluation: str = "e",
+        held_out: str = "v",
+        **changes: Any,
     ) -> Record:
         metrics = {
             LOSS: LOSSES[arm][seed - 1],
@@ -42,7 +48,7 @@ def record() -> Callable[..., Record]:
             tags={
                 TAG_STATE: state,
                 "harness.digest.batches": digest or f"batches{seed}",
-                "harness.digest.validation": "v",
+                "harness.digest.validation": held_out,
                 "harness.digest.shared_weights": f"weights{seed}",
             },
             metrics={name: value for name, value in metrics.items() if value is not None},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from compare_support import compared
@@ -28,11 +29,17 @@ def law(compute: float) -> float:
 def laddered(record: Make) -> Callable[..., Comparison]:
     """A baseline that obeys the law at several budgets, and an arm as good as it is with 1.5 times the compute."""
 
-    def make(ladder: tuple[str, ...] = tuple(RUNGS), noise: float = 0.01) -> Comparison:
+    def make(
+        ladder: tuple[str, ...] = tuple(RUNGS), noise: float = 0.01, longer: float = 1.0, **changes: Any
+    ) -> Comparison:
         losses = {**{arm: law(compute) for arm, compute in RUNGS.items()}, "dhc": law(1.5)}
+        own = {"dhc": {"train__tokens": 1e6 * longer, **changes}}
         records = [
             replace(
-                record("residual", s, validation__loss=loss + noise * s, cost__training_flops=1e9 * RUNGS.get(arm, 1.0)),
+                record(
+                    "residual", s, validation__loss=loss + noise * s, cost__training_flops=1e9 * RUNGS.get(arm, 1.0),
+                    **{"train__tokens": 1e6, **own.get(arm, {})},
+                ),
                 cell=f"{arm}{s}",
             )
             for arm, loss in losses.items()
@@ -60,6 +67,17 @@ def test_a_planted_gain_is_found_and_speed_taken_off(laddered: Callable[..., Com
     assert [row.arm for row in table.rows if row.gain] == ["dhc"], "not of the ladder itself"
     assert {"gain", "net_gain"} <= {column.key for column in choose(table)}
     assert "by a curve through the suite's ladder" in to_markdown([table])
+
+
+def test_an_arm_that_trains_for_longer_pays_for_it(laddered: Callable[..., Comparison]) -> None:
+    gain = gain_of(laddered(noise=0.0, longer=1.5, digest="others"))
+    assert gain.compute == pytest.approx(1.5, rel=1e-3)
+    assert gain.net == pytest.approx(0.8, rel=1e-3)
+
+
+def test_a_loss_on_other_held_out_data_has_no_gain(laddered: Callable[..., Comparison]) -> None:
+    (row,) = [row for row in laddered(held_out="others").rows if row.arm == "dhc"]
+    assert row.gain is None
 
 
 def test_without_a_ladder_the_curve_is_borrowed_shown_on_demand_and_marked(laddered: Callable[..., Comparison]) -> None:
