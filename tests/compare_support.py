@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from harness.compare.results import NOTHING, PLAIN, Arm, ArmResult, Comparison, Sources, View, Wanted, comparisons
+from harness.compare.results import NOTHING, PLAIN, Arm, ArmResult, Comparison, Sources, View, Wanted
+from harness.compare.rows import comparisons
 from harness.tracking import Record
 
 

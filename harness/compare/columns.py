@@ -15,6 +15,7 @@ from harness.errors import UsageError, nearest
 
 MISSING = "–"
 FORCED, BY_DATA = "†", "‡"
+NOT_JUDGED = "not judged"
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ def columns(table: Comparison) -> list[Column]:
     """All that the table's rows have numbers for, in the order in which they are shown."""
     rows, view = table.rows, table.view
     budget = view.match != "tokens"
+    speed = functools.partial(_speed, any(row.measured for row in rows))
     fitted = any(row.gain and not row.gain.borrowed for row in rows)
     found = [
         Column("arm", "arm", lambda row: row.arm),
@@ -39,10 +41,10 @@ def columns(table: Comparison) -> list[Column]:
         _plain("params", "parameters", lambda row: row.parameters, ",d"),
         Column("loss", "loss", lambda row: plus_minus(row.loss), lambda row: row.loss.mean if row.loss else None),
         _plain("budget", f"{WORDS[view.match]} ×", _budget, ".2f", budget),
-        Column("against", "against", lambda row: row.matched.against if row.matched else MISSING, default=budget),
+        Column("against", "against", _against, default=budget),
         Column("delta", "Δ loss", _delta, lambda row: row.delta.mean if row.delta else None),
         _plain("p", "p (Holm)", lambda row: row.p_holm, ".2g"),
-        Column("verdict", "verdict", lambda row: row.verdict if row.verdict and row.pairs else MISSING),
+        Column("verdict", "verdict", _verdict),
         _plain("pairs", "pairs", lambda row: row.pairs.n if row.pairs else None, ",d", False),
         _plain("rho", "ρ", lambda row: row.pairs.rho if row.pairs else None, ".2f", False),
         _plain("sd_paired", "SD of Δ", lambda row: row.pairs.sd_paired if row.pairs else None, ".4f", False),
@@ -57,7 +59,7 @@ def columns(table: Comparison) -> list[Column]:
         _plain("accuracy", "accuracy", lambda row: row.accuracy, ".4f"),
         _plain("mfu", "MFU", lambda row: row.mfu, ".3f"),
         _plain("expert_load", "expert load", lambda row: row.expert_load, ".2f"),
-        Column("speed", "tokens/s ×", _speed, lambda row: row.throughput_ratio),
+        Column("speed", "tokens/s ×", speed, lambda row: row.throughput_ratio),
         _plain("saved_bytes", "saved bytes ×", lambda row: row.saved_bytes_ratio, ".2f"),
         _plain("peak_bytes", "peak memory ×", lambda row: row.peak_bytes_ratio, ".2f"),
         Column("gain", "compute gain ×", _gain, lambda row: row.gain.compute if row.gain else None, fitted),
@@ -140,8 +142,8 @@ def plus_minus(estimate: Estimate | None, sign: bool = False) -> str:
     if estimate is None:
         return MISSING
     mean = f"{estimate.mean:{'+' if sign else ''}.4f}"
-    if estimate.interval is None:
-        return mean
+    if estimate.interval is None or estimate.interval[0] == estimate.interval[1]:
+        return mean  # values that happen to be equal show no spread, which is not to say that there is none
     return f"{mean} ± {(estimate.interval[1] - estimate.interval[0]) / 2:.4f}"
 
 
@@ -155,6 +157,17 @@ def _reported(title: str, row: ArmResult) -> float | None:
 
 def _score(name: str, row: ArmResult) -> float | None:
     return row.scores.get(name)
+
+
+def _verdict(row: ArmResult) -> str:
+    """A word; of what was read on a curve, that no word is given."""
+    if row.verdict is not None:
+        return row.verdict
+    return NOT_JUDGED if row.pairs is not None else MISSING
+
+
+def _against(row: ArmResult) -> str:
+    return row.matched.against if row.matched and row.matched.how != "none" else MISSING
 
 
 def _budget(row: ArmResult) -> float | None:
@@ -192,10 +205,11 @@ def between(interval: tuple[float, float] | None) -> str:
     return MISSING if interval is None else f"{interval[0]:+.4f} to {interval[1]:+.4f}"
 
 
-def _speed(row: ArmResult) -> str:
+def _speed(measured: bool, row: ArmResult) -> str:
+    """`measured`: some rows are, so that one that is not has to be told apart."""
     text = number(row.throughput_ratio, ".2f")
     if row.throughput_interval is None:
-        return text
+        return f"{text} (as run)" if measured and not row.measured and text != MISSING else text
     low, high = row.throughput_interval
     return text if f"{low:.2f}" == f"{high:.2f}" else f"{text} [{low:.2f}, {high:.2f}]"
 
@@ -212,4 +226,4 @@ def _times(gain: Gain, value: float | None, interval: tuple[float, float] | None
     if value is None:
         return MISSING
     text = f"{value:.2f}" + (f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "")
-    return f"{text} (borrowed)" if gain.borrowed else text
+    return f"{text} (borrowed)" if gain.borrowed else f"{text} (beyond the ladder)" if gain.beyond else text

@@ -29,6 +29,8 @@ class Gain:
     net_interval: tuple[float, float] | None
     borrowed: bool
     """The curve is another study's, not fitted to this suite."""
+    beyond: bool
+    """The arm's loss is below that of every budget of the ladder: the curve is followed beyond what was trained."""
 
 
 @dataclass(frozen=True)
@@ -81,5 +83,10 @@ def gains(
             net=None if speed is None else compute * speed,
             net_interval=None if speed is None or interval is None else (interval[0] * speed, interval[1] * speed),
             borrowed=not fitted,
+            beyond=fitted and _mean(losses) < min(_mean(rung) for rung in rungs.values()),
         )
     return found
+
+
+def _mean(losses: Mapping[int, float]) -> float:
+    return sum(losses.values()) / len(losses)

@@ -1,8 +1,9 @@
 """Matched views: what an arm is held against when not tokens but parameters, FLOPs, time or memory are to be equal.
 
 FLOPs and time are spent along a run, so the side with the larger budget is read on its recorded curve where the other
-ends. Parameters and memory are not: there only an arm of the baseline's kind that was resized until it costs the same
-will do, and such an arm is preferred for time as well.
+ends. A run of that budget would have had its own schedule, so such a reading is off by nobody knows how much, and it is
+not judged. Parameters and memory are not spent along a run: there only an arm of the baseline's kind that was resized
+until it costs the same will do, and such an arm is preferred for time as well.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from harness.compare.likeness import hardware
 from harness.compare.statistics import geometric_mean
 from harness.tracking import Record
 
@@ -30,6 +32,8 @@ WORDS: dict[Match, str] = {
 }
 EQUAL = 0.01
 """Budgets that differ by no more than this share count as equal."""
+MATCHED = 0.05
+"""A resized arm whose measured budget is further from the arm's than this is none that costs the same."""
 STATE_BYTES = 16
 """Of a parameter: weight, gradient and two moments, in fp32."""
 
@@ -71,11 +75,18 @@ def matched(
     end, their_end = _losses(mine), _losses(theirs)
     if match == "tokens" or (ratio is not None and abs(ratio - 1) <= EQUAL):
         return Matched(against=baseline, ratio=ratio, mine=end, theirs=their_end)
-    twin = twins.get((match, arm))
+    twin, off = twins.get((match, arm)), None
     if twin is not None:
+        # Of both measured, or of both reckoned.
+        known = costs if twin in costs and arm in costs else {}
+        own = budget_ratio(match, arm, mine, theirs, known)
+        other = budget_ratio(match, twin, done.get(twin, {}), theirs, known)
+        off = own / other if own is not None and other is not None else None
+    if twin is not None and (off is None or abs(off - 1) <= MATCHED):
         return Matched(against=twin, ratio=ratio, how="resized", mine=end, theirs=_losses(done.get(twin, {})))
+    missed = "" if off is None else f"{twin} was resized to cost the same, and it costs {1 / off:.2f} times as much"
     if match in ("params", "memory") or ratio is None or curve is None:
-        return Matched(against=baseline, ratio=ratio, how="none")
+        return Matched(against=baseline, ratio=ratio, how="none", reading=missed)
     larger, share = (mine, 1 / ratio) if ratio > 1 else (theirs, ratio)
     read = {
         seed: value for seed, record in larger.items() if (value := loss_at(curve(record.run_id), share)) is not None
@@ -85,7 +96,8 @@ def matched(
         against=baseline,
         ratio=ratio,
         how="curve",
-        reading=f"{who} read after {share:.0%} of its steps, with its learning rate on the way down",
+        reading=(f"{missed}; " if missed else "")
+        + f"{who} read after {share:.0%} of its steps, before its learning rate was down: not judged",
         mine=read if ratio > 1 else end,
         theirs=their_end if ratio > 1 else read,
     )
@@ -101,9 +113,15 @@ def budget_ratio(
         tokens = budget_ratio("tokens", arm, mine, theirs, costs)
         return None if tokens is None else tokens / float(speed)
     spent = _SPENT[match]
-    pairs = [(spent(mine[seed].metrics), spent(theirs[seed].metrics)) for seed in sorted(mine.keys() & theirs.keys())]
+    # Time that cells took on other hardware says nothing.
+    seeds = [s for s in sorted(mine.keys() & theirs.keys()) if match != "time" or _same_hardware(mine[s], theirs[s])]
+    pairs = [(spent(mine[seed].metrics), spent(theirs[seed].metrics)) for seed in seeds]
     ratios = [one / other for one, other in pairs if one and other]
     return geometric_mean(ratios) if ratios else None
+
+
+def _same_hardware(one: Record, other: Record) -> bool:
+    return hardware(one) == hardware(other)
 
 
 def _time(metrics: Mapping[str, float]) -> float:

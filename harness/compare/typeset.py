@@ -62,10 +62,11 @@ def caption(suite: str, table: Comparison) -> str:
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     tokens = "" if table.tokens is None else f", {table.tokens:,.0f} training tokens a cell"
     machine = " and ".join(table.hardware) or "hardware not recorded"
+    held = table.baseline if table.view.match == "tokens" else "what stands under against"
     bold = " Bold: not told apart from the lowest loss (paired t, Holm, 5%)." if table.bold else ""
     return latex(
         f"{suite}: held-out {table.unit}, {seeds} seeds{tokens}; {machine}. ±: half the 95% t interval over seeds; "
-        f"Δ paired with {table.baseline} seed by seed.{bold}"
+        f"Δ paired with {held} seed by seed.{bold}"
     )
 
 

@@ -12,18 +12,21 @@ from harness.compare.results import ArmResult, Comparison
 def verdict(table: Comparison) -> str:
     """The answer in a sentence or two: the arm that is better by most, its price, and what became of the others."""
     compared = [row for row in table.rows if row.pairs is not None]
+    judged = [row for row in compared if row.verdict is not None]
     at = "" if table.view.match == "tokens" else f" at equal {WORDS[table.view.match]}"
     if not compared:
         return f"Nothing can be compared with '{table.baseline}'{at} yet."
-    better = [row for row in compared if row.verdict == "better"]
-    others = _others(compared, table)
+    if not judged:
+        return _read_early(compared, table, at)
+    better = [row for row in judged if row.verdict == "better"]
+    others = _others(judged, table)
     if not better:
-        best = min(compared, key=_mean_delta)
+        best = min(judged, key=_mean_delta)
         assert best.pairs is not None
         how = f"with p {best.p_holm:.2g} (Holm)" if best.p_holm is not None else "too few for an interval"
         return (
             f"No arm is better than '{table.baseline}'{at} beyond doubt: the lowest, {best.arm}, is at "
-            f"{best.pairs.mean:+.4f} {table.unit} over {_pairs(best.pairs.n)}, {how}{others}"
+            f"{best.pairs.mean:+.4f} {table.unit} over {_pairs(best.pairs.n)}{_lost(best)}, {how}{others}"
         )
     best = min(better, key=_mean_delta)
     assert best.pairs is not None
@@ -32,10 +35,24 @@ def verdict(table: Comparison) -> str:
     against = best.matched.against if best.matched else table.baseline
     return (
         f"{best.arm} is better{at}: {-best.pairs.mean:.4f} {table.unit} below '{against}' (95% interval "
-        f"{-high:.4f} to {-low:.4f}, {_pairs(best.pairs.n)}, p {best.p_holm:.2g} after Holm), at "
+        f"{-high:.4f} to {-low:.4f}, {_pairs(best.pairs.n)}{_lost(best)}, p {best.p_holm:.2g} after Holm), at "
         f"{number(best.throughput_ratio, '.2f')} times the tokens per second and "
         f"{number(best.saved_bytes_ratio, '.2f')} times the saved activations of '{table.baseline}'{others}"
     )
+
+
+def _read_early(compared: list[ArmResult], table: Comparison, at: str) -> str:
+    best = min(compared, key=_mean_delta)
+    assert best.pairs is not None
+    return (
+        f"Nothing was trained to be compared{at}. Read on their curves before their end, where no run of that budget "
+        f"would have been, the lowest is {best.arm}, at {best.pairs.mean:+.4f} {table.unit}; that is not judged."
+    )
+
+
+def _lost(row: ArmResult) -> str:
+    """Seeds that failed are part of the answer."""
+    return f", {len(row.failed)} of its seeds failed" if row.failed else ""
 
 
 def _mean_delta(row: ArmResult) -> float:
@@ -60,19 +77,24 @@ def _others(compared: list[ArmResult], table: Comparison) -> str:
 def notes(table: Comparison) -> list[str]:
     """What the numbers mean, and every seed that is not in them."""
     rows = table.rows
-    return [*_meanings(table), *_prices(rows), *_tasks(rows), *_views(table), *_seeds(rows)]
+    return [*table.view.remarks, *_meanings(table), *_prices(table), *_tasks(rows), *_views(table), *_seeds(rows)]
 
 
 def _meanings(table: Comparison) -> list[str]:
     margin = table.view.margin
+    bold = " Bold: the group that is not told apart from the lowest loss (paired t, Holm, 5%)." if table.bold else ""
+    held = "what stands under 'against'" if table.view.match != "tokens" else f"'{table.baseline}'"
     lines = [
-        f"loss: held-out {table.unit}, mean over seeds; ± is half the 95% t interval over seeds."
-        + (" Bold: the group that is not told apart from the lowest loss (paired t, Holm, 5%)." if table.bold else ""),
-        f"Δ loss: paired with '{table.baseline}' seed by seed, ± half the 95% paired t interval; p: two-sided, "
-        "corrected for the arms of this table (Holm).",
+        f"loss: held-out {table.unit}, mean over seeds; ± is half the 95% t interval over seeds.{bold}",
+        f"Δ loss: paired with {held} seed by seed, ± half the 95% paired t interval; p: two-sided, corrected for the "
+        "arms of this table that are judged (Holm).",
         f"verdict: equivalent where both one-sided tests put Δ within ±{margin:g}; else better or worse where p is "
-        "below 0.05; else unresolved.",
+        "below 0.05; else unresolved. The number of seeds is to be fixed beforehand: to add some until p is small "
+        "finds what is not there.",
     ]
+    if any(row.pairs and row.verdict is None for row in table.rows):
+        early = "read on a curve before its end" if table.view.match != "tokens" else "a control, resized"
+        lines.append(f"not judged: {early}; it does not count in the correction of p.")
     if any(row.pairing.forced for row in table.rows):
         lines.append(f"{FORCED} compared because it was forced, though cells are unlike: see below.")
     if any(row.pairs and row.pairing.by_data for row in table.rows):
@@ -80,13 +102,13 @@ def _meanings(table: Comparison) -> list[str]:
     return lines
 
 
-def _prices(rows: list[ArmResult]) -> list[str]:
-    measured = any(row.throughput_interval for row in rows)
-    speeds = (
-        "measured interleaved on one machine, ratio of medians [95% interval over rounds]"
-        if measured
-        else "of the speeds measured in the cells as they ran, not interleaved"
-    )
+def _prices(table: Comparison) -> list[str]:
+    rows = table.rows
+    speeds = "of the speeds measured in the cells as they ran, not interleaved"
+    if any(row.measured for row in rows):
+        speeds = f"measured interleaved on {table.measured_on or 'one machine'}, ratio of medians [95% over rounds]"
+        if table.measured_on and table.hardware and table.measured_on not in table.hardware:
+            speeds += ", which is not what the cells were trained on"
     lines = [
         f"tokens/s ×: ratio to the baseline, {speeds}; saved bytes ×: activations kept for the backward pass, counted, "
         "the same on every machine with this kind of device and torch."
@@ -99,7 +121,8 @@ def _prices(rows: list[ArmResult]) -> list[str]:
     if any(row.gain and not row.gain.borrowed for row in rows):
         lines.append(
             "compute gain ×: so many times its FLOPs the baseline would need for the arm's loss, by a curve through "
-            "the suite's ladder; net of speed ×: times tokens/s ×. [95%, bootstrap over seeds]"
+            "the suite's ladder; net of speed ×: times tokens/s ×. [95%, over seeds: neither the curve's form nor the "
+            "speed is in it]"
         )
     if rows and rows[0].reported:
         lines.append(
@@ -133,7 +156,7 @@ def _views(table: Comparison) -> list[str]:
         text = f"{row.arm}: {size} the {WORDS[match]} of {table.baseline}"
         if found.how == "resized":
             text += f"; held against {found.against}, resized to cost the same"
-        elif found.how == "curve":
+        elif found.how == "curve" or (found.how == "none" and found.reading):
             text += f"; {found.reading}"
         elif found.how == "none":
             text += (
@@ -148,13 +171,14 @@ def pair_notes(table: Comparison) -> list[str]:
     lines = [
         "pairs: of seeds. ρ: correlation of the two arms' losses over them; pairing: what it divided the standard "
         "deviation (SD) of Δ by against unpaired seeds, or that it was no help. detectable ±: a difference that so "
-        "many pairs find four times in five (two-sided, 5%); more seeds: about so many would find "
-        f"{table.view.margin:g}."
+        "many pairs find four times in five, by the strictest test that the correction of p can ask for; more seeds: "
+        f"about so many would find {table.view.margin:g}."
     ]
     if any(row.documents and row.documents.both for row in table.rows):
         pieces = next(row.documents.pieces for row in table.rows if row.documents)
         lines.append(
-            f"Δ over seeds and text: 95%, as if seeds and the {pieces:,} pieces of held-out data were drawn again; "
+            f"Δ over seeds and text: 95%, as if seeds and the {pieces:,} pieces of held-out data (in blocks of "
+            "neighbours) were drawn again; "
             "fragile: excludes zero over seeds, and not over both."
         )
     return lines

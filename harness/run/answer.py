@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ def answer(layout: Layout, suite: Suite, cells: Sequence[Cell], partial: bool, n
     """
     name, reported = suite.name, suite.reported_values()
     # What the table goes by and no cell is made of.
-    twins = {arm: [one.resize.match, one.resize.arm] for arm, one in suite.arms.items() if one.resize}
+    twins = {arm: suite.twin_of(arm) for arm in suite.arms}
     rules = [{arm: suite.baseline_of(arm) for arm in suite.arms}, twins, suite.margin, suite.ladder]
     tracker, folder = layout.tracker(), layout.suite(name, partial)
     made = []
@@ -85,11 +85,12 @@ def compare_cells(
         raise InconclusiveError(f"no cell of '{name}' is finished: there is no results folder {layout.root}")
     try:
         records, _ = catch_up(layout, tracker, name, cells)
-        costs = read_costs(layout, tracker, suite, cells) or {"arms": {}}
+        costs = read_costs(layout, tracker, suite, cells) or {"arms": {}, "machine": {}}
     except Exception as error:  # whatever MLflow, its database or its server raises
         raise InconclusiveError(f"the record in MLflow at {tracker.uri} cannot be read: {first_line(error)}") from error
     from harness.compare.match import LOSS
-    from harness.compare.results import Sources, View, Wanted, comparisons
+    from harness.compare.results import Sources, View, Wanted
+    from harness.compare.rows import comparisons
 
     wanted = [
         Wanted(cell.arm, cell.seed, cell.identity, cell.evaluation, _answers(layout, cell), _windows(layout, cell))
@@ -99,8 +100,14 @@ def compare_cells(
         wanted,
         records,
         _arms(suite, baseline),
-        View(match=match, forced=forced, margin=suite.margin, ladder=suite.ladder),
-        Sources(costs=costs["arms"], curve=lambda run: tracker.history(run, LOSS)),
+        View(
+            match=match,
+            forced=forced,
+            margin=suite.margin,
+            ladder=suite.ladder,
+            remarks=_remarks(suite, cells, layout.smoke),
+        ),
+        Sources(costs=costs["arms"], machine=_machine(costs), curve=lambda run: tracker.history(run, LOSS)),
         suite.reported_values(),
     )
     if not any(row.n for table in tables for row in table.rows):
@@ -148,9 +155,31 @@ def _arms(suite: Suite, baseline: str | None) -> dict[str, Arm]:
             baseline=baseline if baseline is not None and own == replaced else own,
             unit=arm.model.unit(suite.data.KIND),
             start=digest(start),
-            twin_of=(arm.resize.match, arm.resize.arm) if arm.resize else None,
+            # Held against another arm than the suite's baseline, nothing was resized to match.
+            twin_of=suite.twin_of(name) if baseline is None else None,
         )
     return found
+
+
+def _remarks(suite: Suite, cells: Sequence[Cell], smoke: bool) -> tuple[str, ...]:
+    """What the whole table must not be taken for."""
+    remarks = []
+    arms, seeds = ({cell.arm for cell in cells}, {cell.seed for cell in cells})
+    whole = len(suite.arms) * len(suite.seeds)
+    if len({(cell.arm, cell.seed) for cell in cells}) < whole:
+        remarks.append(
+            f"a selection: {len(arms)} of {len(suite.arms)} arms, {len(seeds)} of {len(suite.seeds)} seeds; p is "
+            "corrected for the arms that are here."
+        )
+    if smoke:
+        remarks.append("a smoke run: the suite shrunk until it says nothing about its arms.")
+    return tuple(remarks)
+
+
+def _machine(costs: Mapping[str, Any]) -> str:
+    """The name of the machine of the measured costs, as cells are called by theirs."""
+    machine = costs["machine"]
+    return ", ".join(machine.get("gpus") or ()) or str(machine.get("cpu") or "")
 
 
 def _windows(layout: Layout, cell: Cell) -> Windows | None:

@@ -19,11 +19,13 @@ class Layout:
     """`root`/cells/<cell>, `root`/suites/<suite>, `root`/mlflow.db. Smoke results have a root of their own below."""
 
     root: Path
+    smoke: bool = False
+    """The results are of suites that were shrunk."""
 
     @classmethod
     def choose(cls, option: str | None, smoke: bool) -> Layout:
         root = Path(option or os.environ.get("HARNESS_RESULTS") or "results")
-        return cls(root / "smoke" if smoke else root)
+        return cls(root / "smoke" if smoke else root, smoke)
 
     def prepare(self) -> None:
         """Make the folders. Raises UsageError when they cannot be written to."""

@@ -89,6 +89,15 @@ class Suite(Settings):
         """The arm that `arm` is compared with."""
         return self.arms[arm].baseline or self.baseline
 
+    def twin_of(self, arm: str) -> tuple[str, str] | None:
+        """(match, other arm) of an arm that stands for the other's baseline, resized until it costs as much; None of
+        an arm that was resized and has another connection than that baseline."""
+        resize = self.arms[arm].resize
+        head = None if resize is None or resize.arm not in self.arms else self.arms.get(self.baseline_of(resize.arm))
+        if resize is None or head is None or head.connection != self.arms[arm].connection:
+            return None
+        return resize.match, resize.arm
+
     def baselines(self) -> list[str]:
         """The arms that others are compared with, in the suite's order: every one heads a table of its own."""
         heads = {self.baseline_of(arm) for arm in self.arms}

@@ -37,6 +37,9 @@ def problems(suite: Suite) -> Iterator[Problem]:
             yield ("ladder", index), f"no arm is called '{name}'{nearest(name, suite.arms)}"
         elif name in suite.ladder[:index]:
             yield ("ladder", index), f"'{name}' stands there twice"
+        elif suite.arms[name].connection != suite.arms[suite.ladder[0]].connection:
+            first = f"'{suite.ladder[0]}' another than '{name}'"
+            yield ("ladder", index), f"a ladder is one connection under several budgets, and {first} has"
     fixed = suite.streams
     dropout = all(arm.model.dropout > 0 for arm in suite.arms.values())
     varies = fixed.backbone is None or fixed.data is None or (dropout and fixed.dropout is None)
@@ -97,6 +100,8 @@ def _resize(suite: Suite, name: str, arm: Arm) -> Iterator[Problem]:
         yield (*key, "arm"), "an arm already costs what it costs itself; name another"
     elif suite.arms[resize.arm].resize is not None:
         yield (*key, "arm"), f"'{resize.arm}' is itself resized; name an arm that has its size from the file"
+    else:
+        yield from _twin(suite, name, arm)
     if resize.ratio is not None and resize.match != "time":
         yield (*key, "ratio"), f"is of times, and this matches {resize.match}"
     if resize.device is not None:
@@ -107,6 +112,17 @@ def _resize(suite: Suite, name: str, arm: Arm) -> Iterator[Problem]:
         elif find_device(resize.device) is None:
             chips = [device.name for device in DEVICES]
             yield (*key, "device"), f"no chip '{resize.device}' in the table{nearest(resize.device, chips)}"
+
+
+def _twin(suite: Suite, name: str, arm: Arm) -> Iterator[Problem]:
+    """One arm of the baseline's kind for what another costs, or nobody knows which of them that one is held against."""
+    twin = suite.twin_of(name)
+    first = next((other for other in suite.arms if twin is not None and suite.twin_of(other) == twin), name)
+    if first != name and arm.resize is not None:
+        yield (
+            ("arms", name, "resize", "arm"),
+            f"'{first}' has been resized to the {arm.resize.match} of '{arm.resize.arm}' already",
+        )
 
 
 def _reported(suite: Suite) -> Iterator[Problem]:

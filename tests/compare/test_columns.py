@@ -110,8 +110,11 @@ def test_losses_at_the_ends_of_runs_are_not_bold_at_equal_time(record: Make, wan
 
 
 def test_marks_of_an_interleaved_speed_are_its_interval(table: Comparison) -> None:
-    rows = [replace(row, throughput_interval=(0.45, 0.55)) if row.arm == "dhc" else row for row in table.rows]
-    text = to_markdown([study(rows)])
+    rows = [replace(row, throughput_interval=(0.45, 0.55), measured=True) for row in table.rows[:2]]
+    text = to_markdown([study([*rows, table.rows[2]], measured_on="that CPU", hardware=("this CPU",))])
     assert "0.50 [0.45, 0.55]" in text
-    assert "measured interleaved on one machine" in text
+    assert "1.00 (as run)" in text, "one that was not measured with the others"
+    assert "measured interleaved on that CPU, ratio of medians [95% over rounds], which is not what the cells" in text
+    assert "which is not" not in to_markdown([study(rows, measured_on="a CPU", hardware=("a CPU",))])
     assert "not interleaved" in to_markdown([table])
+    assert "as run" not in to_markdown([table])

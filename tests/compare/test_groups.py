@@ -12,7 +12,8 @@ import pytest
 from compare_support import study
 
 from harness.compare.plots import plot_curves
-from harness.compare.results import Arm, ArmResult, Comparison, Wanted, comparisons
+from harness.compare.results import Arm, ArmResult, Comparison, Wanted
+from harness.compare.rows import comparisons
 from harness.compare.table import render, to_json, to_markdown
 from harness.compare.words import verdict
 from harness.tracking import Record

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from compare_support import compared
 
 from harness.compare.match import budget_ratio, loss_at, matched
 from harness.compare.results import Comparison, Sources, View, Wanted
+from harness.compare.table import to_markdown
 from harness.compare.words import notes, verdict
 from harness.tracking import Record
 
@@ -29,7 +31,7 @@ def view(
     record: Make, wanted: list[Wanted], match: Any, costs: Any = None, twin: Any = None, **dhc: float
 ) -> Comparison:
     records = [record("residual", s, **ONCE) for s in SEEDS] + [record("dhc", s, **{**TWICE, **dhc}) for s in SEEDS]
-    records += [record("dfc", s, **ONCE) for s in SEEDS]
+    records += [record("dfc", s, **(TWICE if twin else ONCE)) for s in SEEDS]
     curves = {one.run_id: [(step, loss + int(one.cell[-1]) / 10) for step, loss in CURVE] for one in records}
     settings = {} if twin is None else {"dfc": {"twin_of": twin, "start": "wider"}}
     return compared(
@@ -74,11 +76,15 @@ def test_at_equal_flops_the_dearer_arm_is_read_where_its_budget_ends(record: Mak
     assert dhc.matched.theirs[1] == 3.0, "the baseline's own end"
     assert dhc.pairs is not None
     assert dhc.pairs.mean == pytest.approx(sum(3.0 + s / 10 for s in SEEDS) / 4 - (3.0 + 3.1 + 2.9 + 3.05) / 4)
-    said = "dhc: 2.00 times the training FLOPs of residual; dhc read after 50% of its steps, with its learning rate"
+    said = "dhc: 2.00 times the training FLOPs of residual; dhc read after 50% of its steps, before its learning rate"
     assert any(said in line for line in notes(table))
     assert table.rows[2].matched is not None
     assert table.rows[2].matched.how == "end", "equal budgets need no curve"
-    assert "at equal training FLOPs" in verdict(table)
+    assert (dhc.verdict, dhc.p_holm, dhc.detectable) == (None, None, None), "read early, so not judged"
+    assert table.rows[2].verdict is not None
+    assert "not judged" in to_markdown([table]).splitlines()[3]
+    alone = replace(table, rows=table.rows[:2])
+    assert verdict(alone).startswith("Nothing was trained to be compared at equal training FLOPs.")
 
 
 def test_a_cheaper_arm_is_held_against_the_baseline_before_its_end(record: Make, wanted: list[Wanted]) -> None:
@@ -115,6 +121,36 @@ def test_a_resized_arm_goes_before_the_curve_for_time(record: Make, wanted: list
     dhc = view(record, wanted, "time", twin=("time", "dhc")).rows[1]
     assert dhc.matched is not None
     assert dhc.matched.how == "resized"
+
+
+def test_a_resized_arm_that_turned_out_not_to_cost_the_same_is_not_held_against(
+    record: Make, wanted: list[Wanted]
+) -> None:
+    costs = {"dhc": {"throughput_ratio": 0.4}, "dfc": {"throughput_ratio": 0.75}}
+    table = view(record, wanted, "time", costs, twin=("time", "dhc"))
+    dhc = table.rows[1]
+    assert dhc.matched is not None
+    assert dhc.matched.how == "curve"
+    assert "dfc was resized to cost the same, and it costs 0.53 times as much" in dhc.matched.reading
+    table = view(
+        record,
+        wanted,
+        "memory",
+        {arm: {"peak_bytes_ratio": peak} for arm, peak in (("dhc", 2.0), ("dfc", 1.02))},
+        twin=("memory", "dhc"),
+    )
+    assert table.rows[1].matched is not None
+    assert table.rows[1].matched.how == "none"
+    assert any("it costs 0.51 times as much" in line for line in notes(table))
+
+
+def test_a_resized_control_is_shown_at_equal_tokens_and_not_judged(record: Make, wanted: list[Wanted]) -> None:
+    table = view(record, wanted, "tokens", twin=("params", "dhc"))
+    dhc, control = table.rows[1:]
+    assert control.pairs is not None
+    assert (control.verdict, control.p_holm) == (None, None)
+    assert dhc.pairs is not None
+    assert dhc.p_holm == dhc.pairs.p, "one arm is judged, so nothing is corrected"
 
 
 def test_tokens_is_the_plain_view(record: Make) -> None:

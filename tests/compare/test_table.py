@@ -37,7 +37,7 @@ def gaps(record: Make, wanted: list[Wanted]) -> list[ArmResult]:
 
 def test_the_json_document_has_the_keys_that_the_issue_lists(rows: list[ArmResult]) -> None:
     document = json.loads(render("json", "study", [study(rows)]))
-    assert document.keys() == {"suite", "baseline", "match", "margin", "hardware", "arms"}
+    assert document.keys() == {"suite", "baseline", "match", "margin", "remarks", "measured_on", "hardware", "arms"}
     assert (document["suite"], document["baseline"]) == ("study", "residual")
     assert [arm["arm"] for arm in document["arms"]] == ["residual", "dhc", "dfc"]
     for arm, row in zip(document["arms"], rows, strict=True):

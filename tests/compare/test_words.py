@@ -12,8 +12,9 @@ from compare_support import compared, study
 
 from harness.compare.documents import Windows
 from harness.compare.results import ArmResult, Comparison, View, Wanted
+from harness.compare.statistics import seeds_to_resolve
 from harness.compare.table import to_markdown
-from harness.compare.words import pair_notes, verdict
+from harness.compare.words import notes, pair_notes, verdict
 from harness.tracking import Record
 
 Make = Callable[..., Record]
@@ -69,6 +70,20 @@ def test_a_difference_below_the_margin_is_equivalent_however_significant(record:
     assert told(record, wanted, margin=0.0005, dhc=tiny)[1].verdict == "better"
 
 
+def test_seeds_that_failed_stand_in_the_headline(record: Make, wanted: list[Wanted]) -> None:
+    records = [record("residual", s, validation__loss=BASE[s - 1]) for s in SEEDS]
+    records += [record("dhc", s, validation__loss=BASE[s - 1] - 0.2 - 0.001 * s) for s in (1, 2)]
+    records += [record("dhc", 3, state="failed"), record("dhc", 4, validation__loss=float("nan"))]
+    table = compared(wanted, records, "residual")
+    assert table.rows[1].failed == (3, 4), "a loss that is no number is no success"
+    assert "2 pairs of seeds, 2 of its seeds failed, p " in verdict(table)
+    assert "dhc: failed with seed 3, 4." in notes(table)
+
+
+def test_what_the_table_is_not_stands_first(rows: list[ArmResult]) -> None:
+    assert notes(study(rows, view=View(remarks=("a selection",))))[0] == "a selection"
+
+
 def test_the_verdict_admits_that_there_is_nothing_to_compare(rows: list[ArmResult]) -> None:
     assert verdict(study(rows[:1])) == "Nothing can be compared with 'residual' yet."
 
@@ -92,9 +107,10 @@ def test_what_pairing_gained_is_said_and_what_it_did_not(record: Make, wanted: l
     assert (dhc["SD of Δ"], dhc["if unpaired"]) == (f"{deviation:.4f}", f"{unpaired:.4f}")
     assert (dfc["ρ"], dfc["pairing"]) == ("-1.00", "no help (0.71)")
     assert dfc["detectable ±"] == f"{rows[2].detectable:.4f}"
-    assert (dhc["more seeds for ±0.005"], dfc["more seeds for ±0.005"]) == ("0", f"{rows[2].more_seeds:,}")
-    assert rows[2].more_seeds is not None
-    assert rows[2].more_seeds > 1000
+    assert (dhc["more seeds for ±0.005"], dfc["more seeds for ±0.005"]) == ("0", "–"), "more than anybody trains"
+    few = told(record, wanted, margin=0.1, dhc=alike, dfc=against)
+    assert pair_lines(study(few, view=View(margin=0.1)))["dfc"]["more seeds for ±0.1"] == f"{few[2].more_seeds:,}"
+    assert few[2].more_seeds == seeds_to_resolve(0.1, float(np.std(np.subtract(against, BASE), ddof=1)), 4, 0.05 / 2)
 
 
 def test_one_pair_has_no_second_table(record: Make, wanted: list[Wanted]) -> None:

@@ -56,7 +56,7 @@ def test_a_suite_runs_once_and_then_only_answers(
     assert again.out == out.out, "the same answer"
 
     document = compare(suite, capsys)
-    assert set(document) == {"suite", "baseline", "match", "margin", "hardware", "arms"}
+    assert set(document) == {"suite", "baseline", "match", "margin", "remarks", "measured_on", "hardware", "arms"}
     keys = {"arm", "n", "loss", "loss_ci", "delta", "delta_ci", "p", "bpb", "ppl", "tokens_per_second_ratio",
             "saved_bytes_ratio", "params", "scores"}  # fmt: skip
     for arm in document["arms"]:

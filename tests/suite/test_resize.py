@@ -230,7 +230,20 @@ def test_a_chip_without_the_precision_is_refused(load: Load) -> None:
 )
 def test_a_ladder_names_arms_each_once(refusal: Refusal, load: Load, written: str, message: str) -> None:
     assert refusal(text=f"{SUITE}ladder: {written}\n") == f"suite.yaml:12: {message}"
-    assert load(text=f"{SUITE}ladder: [residual, dhc]\n").ladder == ("residual", "dhc")
+    assert load(text=f"{SUITE}ladder: [residual, sized]\n").ladder == ("residual", "sized")
+    said = refusal(text=f"{SUITE}ladder: [residual, dhc]\n")
+    assert "ladder.1: a ladder is one connection under several budgets" in said
+
+
+def test_one_arm_stands_for_the_baseline_at_another_arms_costs(refusal: Refusal, load: Load) -> None:
+    assert load(text=SUITE).twin_of("sized") == ("params", "dhc")
+    second = SUITE.replace(
+        "  dhc:", "  again:\n    connection: residual\n    resize: {match: params, arm: dhc}\n  dhc:"
+    )
+    said = refusal(text=second)
+    assert "resize.arm: 'again' has been resized to the params of 'dhc' already" in said or "'sized' has been" in said
+    other = second.replace("  again:\n    connection: residual", "  again:\n    connection: {type: frac, rate: 2}")
+    assert load(text=other).twin_of("again") is None, "of another kind than the baseline it stands for itself"
 
 
 def test_a_margin_is_a_size_of_loss(refusal: Refusal, load: Load) -> None:
