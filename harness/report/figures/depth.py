@@ -224,8 +224,8 @@ def _streams(study: Study) -> Drawing | None:
     return Drawing(
         name="depth-streams",
         title="Size of every stream or fraction, by depth",
-        caption="Root mean square of the entries of each stream (of FC: fraction), over tokens, from the embedding on. At "
-        "the last measured step, median over seeds.",
+        caption="Root mean square of the entries of each stream (of FC: fraction), over tokens, from the embedding on. "
+        "At the last measured step, median over seeds.",
         alt=f"Root mean square of every stream or fraction by depth for {len(found)} arms: {', '.join(found)}.",
         figure=figure,
         rows=rows,
