@@ -117,7 +117,8 @@ def patterns_html(study: Study) -> str:
     )
     return (
         '<h3>Patterns in the connection maps</h3><div class="scroll" role="region" aria-label="Patterns" tabindex="0">'
-        '<table class="sortable"><caption>Mean over seeds, and below it their range.</caption><thead><tr>'
+        '<table class="sortable"><caption>Mean over seeds, and below it their range. '
+        "docs/connection-diagnostics.md says what they are.</caption><thead><tr>"
         f'<th scope="col" class="text">arm</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
     )
 

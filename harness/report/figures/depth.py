@@ -212,7 +212,7 @@ def _streams(study: Study) -> Drawing | None:
         logarithmic(axes)
         axes.set_title(label(arm))
     handles, labels = max((axes.get_legend_handles_labels() for axes in panels), key=lambda pair: len(pair[0]))
-    figure.legend(handles, labels, loc="outside right upper", title="stream")
+    figure.legend(handles, labels, loc="outside right upper", title="row")
     figure.supxlabel("sub-layers before it", size=8)
     figure.supylabel("root mean square", size=8)
     rows = [
@@ -223,10 +223,10 @@ def _streams(study: Study) -> Drawing | None:
     ]
     return Drawing(
         name="depth-streams",
-        title="Size of every stream, by depth",
-        caption="Root mean square of each stream's entries, over tokens, from the embedding on. At the last measured "
-        "step, median over seeds.",
-        alt=f"Root mean square of every stream by depth for {len(found)} arms: {', '.join(found)}.",
+        title="Size of every stream or fraction, by depth",
+        caption="Root mean square of the entries of each stream (of FC: fraction), over tokens, from the embedding on. "
+        "At the last measured step, median over seeds.",
+        alt=f"Root mean square of every stream or fraction by depth for {len(found)} arms: {', '.join(found)}.",
         figure=figure,
         rows=rows,
     )
