@@ -9,7 +9,7 @@ from html import escape
 from typing import Any
 
 from harness.compare import tasks
-from harness.compare.columns import MISSING, number, plus_minus
+from harness.compare.columns import MISSING, NOT_JUDGED, number, plus_minus
 from harness.compare.match import WORDS, Match
 from harness.compare.results import ArmResult
 from harness.compare.tasks import TaskResult
@@ -25,14 +25,18 @@ ORDER: tuple[Match, ...] = ("tokens", "flops", "time", "params", "memory")
 
 
 def verdicts_html(study: Study) -> str:
-    """The verdict in words, at equal tokens and, where it is known, at equal time."""
+    """The verdict in words, at equal tokens and where arms were resized to be judged at something else."""
     parts = []
-    for match in ("tokens", "time"):
+    for match in ORDER:
         table = study.views.get(match)
-        if table is None or (match != "tokens" and not any(row.pairs for row in table.rows)):
+        if table is None or (match != "tokens" and not any(_resized(row) for row in table.rows)):
             continue
         parts.append(f'<p><span class="at">At equal {escape(WORDS[match])}</span>{escape(verdict(table))}</p>')
     return f'<div class="answer">{"".join(parts)}</div>'
+
+
+def _resized(row: ArmResult) -> bool:
+    return row.verdict is not None and row.matched is not None and row.matched.how == "resized"
 
 
 def views_html(study: Study) -> str:
@@ -54,9 +58,9 @@ def views_html(study: Study) -> str:
     items = "".join(f"<li>{escape(line)}</li>" for line in dict.fromkeys(lines))
     about = (
         "<p>With FLOPs or time made equal, the side with the larger budget is read on its curve where the other one "
-        "ends, with its learning rate still on the way; with parameters or memory, an arm is held against the "
-        f"baseline resized to cost the same, where the suite has one. {MISSING}: nothing of equal cost to hold it "
-        "against.</p>"
+        "ends, with a schedule that no run of that budget would have had: that is not judged. With parameters or "
+        "memory, or where the suite has one for time, an arm is held against the baseline resized to cost the same. "
+        f"{MISSING}: nothing of equal cost to hold it against.</p>"
     )
     details = f"<details><summary>What each arm was held against</summary>{about}<ul>{items}</ul></details>"
     return f'<div class="scroll" role="region" aria-label="Verdicts" tabindex="0">{table}</div>{details}'
@@ -79,9 +83,9 @@ def _views_row(study: Study, row: ArmResult, shown: Sequence[Match]) -> str:
 def _view(row: ArmResult | None) -> str:
     if row is None or row.delta is None:
         return f'<td class="number">{MISSING}</td>'
-    word = row.verdict or "unresolved"
     text = escape(plus_minus(row.delta, sign=True))
-    return f'<td class="number {word}" data-value="{row.delta.mean!r}">{text}<small>{word}</small></td>'
+    kind, word = row.verdict or "unresolved", row.verdict or NOT_JUDGED
+    return f'<td class="number {kind}" data-value="{row.delta.mean!r}">{text}<small>{word}</small></td>'
 
 
 def _plain(value: float | None) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harness import __version__
 from harness.errors import InconclusiveError, first_line
 from harness.run.celldir import EXPERTS, HELD_OUT, read_json, write_json
-from harness.run.costs import read_costs
+from harness.run.costs import read_costs, rebased
 from harness.run.layout import Layout
 from harness.run.recording import catch_up
 from harness.suite.cells import Cell, digest
@@ -86,6 +86,8 @@ def compare_cells(
     try:
         records, _ = catch_up(layout, tracker, name, cells)
         costs = read_costs(layout, tracker, suite, cells) or {"arms": {}, "machine": {}}
+        if baseline is not None:
+            costs = {**costs, "arms": rebased(costs["arms"], baseline)}
     except Exception as error:  # whatever MLflow, its database or its server raises
         raise InconclusiveError(f"the record in MLflow at {tracker.uri} cannot be read: {first_line(error)}") from error
     from harness.compare.match import LOSS

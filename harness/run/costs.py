@@ -151,27 +151,42 @@ def made_document(
 
 
 def _row(group: Mapping[str, Any], own: str, head: str) -> dict[str, Any]:
+    row, base = _measured(group, own), _measured(group, head)
+    return {**row, "baseline_seconds": base["seconds"], **_ratios(row, base), "compile_seconds": None}
+
+
+def _measured(group: Mapping[str, Any], arm: str) -> dict[str, Any]:
+    keys = ("parameters", "positions_per_step", "seconds", "saved_bytes", "peak_bytes", "first_step_seconds")
+    return {key: group[key][arm] for key in keys}
+
+
+def _ratios(row: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """Of two arms that were measured in the same rounds."""
     from harness.compare.bootstrap import median_ratio
 
-    seconds, base = group["seconds"][own], group["seconds"][head]
-    ratio, interval = median_ratio(base, seconds)
-    positions = group["positions_per_step"]
-    more = positions[own] / positions[head]
-    peak, base_peak = group["peak_bytes"][own], group["peak_bytes"][head]
+    ratio, interval = median_ratio(base["seconds"], row["seconds"])
+    more = row["positions_per_step"] / base["positions_per_step"]
     return {
-        "parameters": group["parameters"][own],
-        "positions_per_step": positions[own],
-        "seconds": seconds,
-        "baseline_seconds": base,
         "throughput_ratio": ratio * more,
         "throughput_ci": None if interval is None else [end * more for end in interval],
-        "saved_bytes": group["saved_bytes"][own],
-        "saved_bytes_ratio": group["saved_bytes"][own] / group["saved_bytes"][head],
-        "peak_bytes": peak,
-        "peak_bytes_ratio": None if peak is None else peak / base_peak,
-        "first_step_seconds": group["first_step_seconds"][own],
-        "compile_seconds": None,
+        "saved_bytes_ratio": row["saved_bytes"] / base["saved_bytes"],
+        "peak_bytes_ratio": None if row["peak_bytes"] is None else row["peak_bytes"] / base["peak_bytes"],
     }
+
+
+def rebased(arms: Mapping[str, Any], baseline: str) -> dict[str, Any]:
+    """The rows of `read_costs` with another arm in the place of the baseline of its own table: with ratios to it, and
+    without what was not measured in the same rounds."""
+    if baseline not in arms:
+        return {}
+    head = arms[baseline]
+    made = {}
+    for name, row in arms.items():
+        if row["baseline"] != head["baseline"]:
+            made[name] = row
+        elif row["baseline_seconds"] == head["baseline_seconds"]:
+            made[name] = {**row, "baseline": baseline, **_ratios(row, head)}
+    return made
 
 
 def metrics(document: Mapping[str, Any]) -> dict[str, float]:

@@ -1,0 +1,67 @@
+"""The shortcut to a record in MLflow's sqlite file says what MLflow says, and is not taken where it was not tried."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from harness import tracking_sqlite
+from harness.tracking import Tracker
+from harness.tracking_sqlite import KNOWN, runs
+
+
+@pytest.fixture
+def filled(tracker: Tracker) -> tuple[Tracker, str]:
+    """A record with runs of several kinds: with odd numbers, without metrics, deleted, of another experiment."""
+    client: MlflowClient = tracker.connect()
+    own, other = client.create_experiment("own"), client.create_experiment("other")
+    for number, value in enumerate((1.5, math.nan, math.inf, -math.inf)):
+        run = client.create_run(own, tags={"harness.cell": f"c{number}", "odd": "'; --"}, start_time=1000 - number)
+        for step in (1, 2):
+            client.log_metric(run.info.run_id, "validation/loss", value + step, step=step)
+    client.create_run(own, tags={"harness.cell": "bare"}, start_time=5)
+    client.delete_run(client.create_run(own, tags={"harness.cell": "gone"}).info.run_id)
+    client.create_run(other, tags={"harness.cell": "stranger"})
+    return tracker, own
+
+
+def test_it_says_what_mlflow_says_in_the_same_order(filled: tuple[Tracker, str]) -> None:
+    tracker, experiment = filled
+    found, asked = runs(tracker.uri, experiment), tracker._asked(experiment)
+    assert found is not None
+    assert [run.tags["harness.cell"] for run in found] == ["bare", "c3", "c2", "c1", "c0"]
+    assert [(run.run_id, run.tags) for run in found] == [(run.run_id, run.tags) for run in asked]
+    for mine, theirs in zip(found, asked, strict=True):
+        assert mine.metrics == pytest.approx(theirs.metrics, nan_ok=True)
+    assert [record.cell for record in tracker.read("own")] == ["bare", "c3", "c2", "c1", "c0"]
+
+
+def test_the_pinned_mlflow_has_a_schema_that_is_known(tracker: Tracker) -> None:
+    tracker.connect()
+    with sqlite3.connect(tracker.uri.removeprefix("sqlite:///")) as store:
+        assert {name for (name,) in store.execute("SELECT version_num FROM alembic_version")} <= KNOWN
+
+
+def test_another_schema_another_store_and_a_file_that_is_none_have_no_shortcut(
+    filled: tuple[Tracker, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker, experiment = filled
+    assert runs("http://127.0.0.1:5000", experiment) is None
+    (tmp_path / "text.db").write_text("this is no database")
+    assert runs(f"sqlite:///{tmp_path / 'text.db'}", experiment) is None
+    assert runs(f"sqlite:///{tmp_path / 'nowhere.db'}", experiment) is None
+    assert not (tmp_path / "nowhere.db").exists(), "nothing is made by reading"
+    monkeypatch.setattr(tracking_sqlite, "KNOWN", frozenset({"another"}))
+    assert runs(tracker.uri, experiment) is None
+    assert len(tracker.read("own")) == 5, "MLflow is asked instead"
+
+
+def test_a_table_that_is_not_as_known_is_no_error(filled: tuple[Tracker, str]) -> None:
+    tracker, experiment = filled
+    with sqlite3.connect(tracker.uri.removeprefix("sqlite:///")) as store:
+        store.execute("ALTER TABLE latest_metrics RENAME COLUMN is_nan TO not_a_number")
+    assert runs(tracker.uri, experiment) is None
