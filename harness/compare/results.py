@@ -87,6 +87,8 @@ class ArmResult:
     """The difference that so many pairs find with a power of 80%, by the strictest test that p's correction asks."""
     more_seeds: int | None = None
     """About how many more would find one of the suite's margin so."""
+    control: bool = False
+    """A baseline of another size or budget, for others to be held against: never judged itself."""
     best: bool = False
     """In the group that is not told apart from the lowest loss, of the arms that have pairs with the baseline at equal
     tokens; in other views none is, for a row's loss is that of its own end."""

@@ -122,9 +122,8 @@ class _Table:
 
     def _judged(self, row: ArmResult) -> bool:
         """Whether the row's difference gets a verdict, and counts among those that p is corrected for."""
-        if row.pairs is None or row.matched is None or row.matched.how not in ("end", "resized"):
-            return False
-        return self.view.match != "tokens" or self.arms[row.arm].twin_of is None
+        held = row.matched is not None and row.matched.how in ("end", "resized")
+        return held and row.pairs is not None and not row.control
 
     def _on_one_curve(self) -> dict[str, dict[int, Record]]:
         """The finished cells whose losses may be held against the baseline's of their seed, whatever their budget."""
@@ -157,6 +156,7 @@ class _Table:
         row = ArmResult(
             arm=arm,
             n=len(done),
+            control=self.arms[arm].twin_of is not None or (arm in self.view.ladder and arm != self.baseline),
             missing=tuple(seed for seed in seeds if seed not in done),
             failed=tuple(seed for seed in seeds if seed in failed and seed not in done),
             loss=mean_interval(list(losses.values())) if losses else None,

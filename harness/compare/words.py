@@ -38,7 +38,25 @@ def verdict(table: Comparison) -> str:
         f"{-high:.4f} to {-low:.4f}, {_pairs(best.pairs.n)}{_lost(best)}, p {best.p_holm:.2g} after Holm), at "
         f"{number(best.throughput_ratio, '.2f')} times the tokens per second and "
         f"{number(best.saved_bytes_ratio, '.2f')} times the saved activations of '{table.baseline}'{others}"
+        + _pays(best)
     )
+
+
+def _pays(row: ArmResult) -> str:
+    """What the gain is worth in compute, and what its price leaves of that."""
+    gain = row.gain
+    if gain is None or gain.borrowed or gain.net is None:
+        return ""
+    text = f" For {row.arm}'s loss the baseline would need {_times(gain.compute, gain.compute_interval)} its compute"
+    net = f"{text}; with {row.arm}'s speed {_times(gain.net, gain.net_interval)} the time"
+    low, high = gain.net_interval or (gain.net, gain.net)
+    if low > 1:
+        return f"{net}: it pays."
+    return f"{net}: it does not pay." if high < 1 else f"{net}: whether it pays is unresolved."
+
+
+def _times(value: float, interval: tuple[float, float] | None) -> str:
+    return f"{value:.2f} times" + (f" (95% {interval[0]:.2f} to {interval[1]:.2f})" if interval else "")
 
 
 def _read_early(compared: list[ArmResult], table: Comparison, at: str) -> str:
@@ -92,9 +110,13 @@ def _meanings(table: Comparison) -> list[str]:
         "below 0.05; else unresolved. The number of seeds is to be fixed beforehand: to add some until p is small "
         "finds what is not there.",
     ]
-    if any(row.pairs and row.verdict is None for row in table.rows):
-        early = "read on a curve before its end" if table.view.match != "tokens" else "a control, resized"
-        lines.append(f"not judged: {early}; it does not count in the correction of p.")
+    unjudged = [row for row in table.rows if row.pairs and row.verdict is None]
+    reasons = [
+        *(["controls (the baseline in another size)"] if any(row.control for row in unjudged) else []),
+        *(["what was read on a curve before its end"] if any(not row.control for row in unjudged) else []),
+    ]
+    if reasons:
+        lines.append(f"not judged: {' and '.join(reasons)}; not counted in the correction of p.")
     if any(row.pairing.forced for row in table.rows):
         lines.append(f"{FORCED} compared because it was forced, though cells are unlike: see below.")
     if any(row.pairs and row.pairing.by_data for row in table.rows):
@@ -150,7 +172,11 @@ def _views(table: Comparison) -> list[str]:
     lines = []
     for row in table.rows:
         found = row.matched
-        if found is None or (match == "tokens" and (found.ratio is None or abs(found.ratio - 1) < 0.005)):
+        if (
+            found is None
+            or (row.control and match != "tokens")
+            or (match == "tokens" and (found.ratio is None or abs(found.ratio - 1) < 0.005))
+        ):
             continue
         size = "an unknown multiple of" if found.ratio is None else f"{found.ratio:.2f} times"
         text = f"{row.arm}: {size} the {WORDS[match]} of {table.baseline}"

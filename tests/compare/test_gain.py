@@ -14,6 +14,7 @@ from harness.compare.columns import choose
 from harness.compare.gain import Gain
 from harness.compare.results import Comparison, Sources, View, Wanted
 from harness.compare.table import render, to_markdown
+from harness.compare.words import verdict
 from harness.tracking import Record
 
 Make = Callable[..., Record]
@@ -99,3 +100,26 @@ def test_a_loss_in_another_unit_borrows_nothing(record: Make, wanted: list[Wante
     image = {"unit": "squared error per pixel"}
     assert compared(wanted, records, "residual", residual=image, dhc=image).rows[1].gain is None
     assert compared(wanted, records, "residual").rows[1].gain is not None
+
+
+def test_the_verdict_says_what_the_price_leaves_of_the_gain(laddered: Callable[..., Comparison]) -> None:
+    table = laddered(noise=0.001)
+    said = verdict(table)
+    assert said.startswith("dhc is better: ")
+    assert "For dhc's loss the baseline would need 1.50 times (95% " in said
+    assert "; with dhc's speed 1.20 times (95% " in said
+    assert said.endswith(" the time: it pays.")
+    (dhc,) = [row for row in table.rows if row.arm == "dhc"]
+    assert dhc.gain is not None
+    for net, word in (((0.7, 0.9), "it does not pay."), ((0.9, 1.1), "whether it pays is unresolved.")):
+        other = replace(dhc, gain=replace(dhc.gain, net=0.8, net_interval=net))
+        rows = [other if row.arm == "dhc" else row for row in table.rows]
+        assert verdict(replace(table, rows=rows)).endswith(word)
+    borrowed = laddered(ladder=("residual", "double"), noise=0.001)
+    assert "would need" not in verdict(borrowed), "nothing is concluded from another study's curve"
+
+
+def test_controls_are_rows_without_a_verdict(laddered: Callable[..., Comparison]) -> None:
+    table = laddered()
+    assert {row.arm for row in table.rows if row.control} == {"half", "double", "four"}
+    assert all(row.verdict is None for row in table.rows if row.control)
