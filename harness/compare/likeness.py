@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import Any
 
@@ -13,7 +14,8 @@ DATA, TOKENIZER = ("harness.digest.data", "harness.digest.valid"), ("harness.dig
 def unlike(one: Record, other: Record) -> tuple[str, ...]:
     """What the two have differently, in words; nothing where they compare. What neither recorded is no difference,
     what one alone recorded is."""
-    return tuple(name for name, value in traits(one).items() if value != traits(other)[name])
+    others = traits(other)
+    return tuple(name for name, value in traits(one).items() if value != others[name])
 
 
 def traits(record: Record) -> dict[str, Any]:
@@ -44,7 +46,13 @@ def code(record: Record) -> str | None:
 
 def _parsed(tags: dict[str, str], name: str) -> Any:
     text = tags.get(f"harness.env.{name}")
+    return None if text is None else _value(text)
+
+
+@functools.lru_cache(maxsize=256)
+def _value(text: str) -> Any:
+    """Of the few texts that a record has thousands of times."""
     try:
-        return None if text is None else json.loads(text)
+        return json.loads(text)
     except ValueError:  # cut off, for a tag has an end
         return text
