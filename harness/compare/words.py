@@ -24,9 +24,11 @@ def verdict(table: Comparison) -> str:
         best = min(judged, key=_mean_delta)
         assert best.pairs is not None
         how = f"with p {best.p_holm:.2g} (Holm)" if best.p_holm is not None else "too few for an interval"
+        against = best.matched.against if best.matched else table.baseline
+        beside = "" if against == table.baseline else f" beside '{against}'"
         return (
             f"No arm is better than '{table.baseline}'{at} beyond doubt: the lowest, {best.arm}, is at "
-            f"{best.pairs.mean:+.4f} {table.unit} over {_pairs(best.pairs.n)}{_lost(best)}, {how}{others}"
+            f"{best.pairs.mean:+.4f} {table.unit}{beside} over {_pairs(best.pairs.n)}{_lost(best)}, {how}{others}"
         )
     best = min(better, key=_mean_delta)
     assert best.pairs is not None
@@ -44,7 +46,7 @@ def verdict(table: Comparison) -> str:
 
 def _pays(row: ArmResult) -> str:
     """What the gain is worth in compute, and what its price leaves of that."""
-    gain = row.gain
+    gain = row.gain if row.matched and row.matched.how == "end" else None  # once, at equal tokens
     if gain is None or gain.borrowed or gain.net is None:
         return ""
     text = f" For {row.arm}'s loss the baseline would need {_times(gain.compute, gain.compute_interval)} its compute"
