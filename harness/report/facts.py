@@ -64,6 +64,8 @@ class Study:
     """arm -> what the interleaved measurement found (docs/costs.md)"""
     tasks: Sequence[TaskResult] = ()
     """Answers held against the baseline's, document by document."""
+    spikes: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+    """Kind -> arm -> the share of steps of every seed that were one."""
 
     @property
     def table(self) -> Comparison:

@@ -15,7 +15,7 @@ from harness.errors import HarnessError
 from harness.report.facts import Budget, Facts, Invocation, Made, Study
 from harness.run.answer import compare_cells, compare_tasks
 from harness.run.celldir import DIAGNOSTICS, read_json
-from harness.run.costs import read_costs
+from harness.run.costs import read_costs, rebased
 from harness.run.layout import Layout
 from harness.suite.cells import Cell
 from harness.suite.schema import Suite
@@ -60,6 +60,8 @@ def gather(
     }
     records = {record.run_id: record for record in tracker.read(suite.name)}
     costs = read_costs(layout, tracker, suite, cells) or {}
+    if baseline is not None:
+        costs = {**costs, "arms": rebased(costs.get("arms") or {}, baseline)}
     studies = []
     for place, table in enumerate(views["tokens"]):
         of_study = {match: tables[place] for match, tables in views.items()}
@@ -127,6 +129,13 @@ def _study(
         diagnostics=diagnostics,
         costs={arm: cost for arm, cost in costs.items() if arm in done},
         tasks=tasks,
+        spikes={
+            f"{kind} spikes": {
+                arm: [record.metrics[name] for record in seeds.values() if name in record.metrics]
+                for arm, seeds in done.items()
+            }
+            for kind, name in (("loss", "stability/loss_spikes"), ("gradient", "stability/gradient_spikes"))
+        },
     )
 
 

@@ -1,4 +1,4 @@
-"""The page's own tables: every arm in every view, the patterns of connection maps, and how each cell was made."""
+"""The page's own tables: every arm in every view, spikes and patterns, and how each cell was made."""
 
 from __future__ import annotations
 
@@ -97,8 +97,9 @@ def _sorting(value: float | None) -> str:
 
 
 def patterns(study: Study) -> dict[str, dict[str, list[float]]]:
-    """pattern -> arm -> its number at the end, seed by seed."""
-    found: dict[str, dict[str, list[float]]] = {}
+    """pattern -> arm -> its number at the end, seed by seed; and the shares of steps that were spikes."""
+    found = {name: {arm: list(values) for arm, values in arms.items() if values} for name, arms in study.spikes.items()}
+    found = {name: arms for name, arms in found.items() if arms}
     for arm in study.arms:
         for document in study.diagnostics.get(arm, {}).values():
             for name, value in ((document.get("end") or {}).get("patterns") or {}).items():
@@ -120,8 +121,9 @@ def patterns_html(study: Study) -> str:
         for arm in arms
     )
     return (
-        '<h3>Patterns in the connection maps</h3><div class="scroll" role="region" aria-label="Patterns" tabindex="0">'
-        '<table class="sortable"><caption>Mean over seeds, and below it their range. '
+        "<h3>Spikes, and patterns in the connection maps</h3>"
+        '<div class="scroll" role="region" aria-label="Patterns" tabindex="0">'
+        '<table class="sortable"><caption>Mean over seeds, and below it their range. Spikes: shares of the steps. '
         "docs/connection-diagnostics.md says what they are.</caption><thead><tr>"
         f'<th scope="col" class="text">arm</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
     )

@@ -18,6 +18,7 @@ from harness.report.facts import Budget, Facts, Study
 from harness.report.figures.curves import draw_curves
 from harness.report.page import page as page_of
 from harness.report.svg import inline, svg
+from harness.report.tables import patterns_html
 from harness.report.write import to_csv, write_page
 
 NOTHING: list[dict[str, list[object]]] = [{}]
@@ -224,3 +225,13 @@ def test_where_it_cannot_be_written_is_one_line_before_anything_is_drawn(tmp_pat
 
 def test_a_number_that_is_not_known_is_empty_in_the_data() -> None:
     assert to_csv([{"a": 1.5, "b": None}, {"a": 2, "c": "x,y"}]) == 'a,b,c\n1.5,,\n2,,"x,y"\n'
+
+
+def test_spikes_stand_beside_the_patterns_and_what_nobody_counted_has_no_column() -> None:
+    given = facts()
+    spikes = {"loss spikes": {"residual": [0.0, 0.02]}, "gradient spikes": {"residual": []}}
+    study = replace(given.studies[0], spikes=spikes)
+    text = patterns_html(study)
+    assert "loss spikes" in text
+    assert "gradient spikes" not in text
+    assert ">0.01<small>0 to 0.02</small>" in text
