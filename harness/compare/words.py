@@ -11,6 +11,11 @@ from harness.compare.results import ArmResult, Comparison
 
 def verdict(table: Comparison) -> str:
     """The answer in a sentence or two: the arm that is better by most, its price, and what became of the others."""
+    gone = [row.arm for row in table.rows if row.failed and not row.n]
+    return _answer(table) + (f" Failed with every seed that was tried: {', '.join(gone)}." if gone else "")
+
+
+def _answer(table: Comparison) -> str:
     compared = [row for row in table.rows if row.pairs is not None]
     judged = [row for row in compared if row.verdict is not None]
     at = "" if table.view.match == "tokens" else f" at equal {WORDS[table.view.match]}"
