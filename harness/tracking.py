@@ -147,6 +147,8 @@ class Tracker:
             # A tracker that is down must cost seconds, not MLflow's default of minutes.
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+            # A file that is fetched is no news, and a bar of it no line of ours.
+            os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
             from mlflow.tracking import MlflowClient
 
             for name in ("mlflow", "alembic"):  # after the import, which sets levels of its own

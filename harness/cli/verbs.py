@@ -182,7 +182,7 @@ def compare(options: argparse.Namespace) -> int:
         from harness.run.answer import compare_tasks
 
         print(f"\n{tasks_markdown(compare_tasks(asked.layout, asked.cells, tables))}")
-    if options.plot:
+    if options.plot is not None:
         from harness.compare.plots import loss_curves, plot_curves
 
         try:

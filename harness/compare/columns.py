@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.compare.documents import fragile
 from harness.compare.gain import Gain
@@ -30,7 +30,7 @@ class Column:
 
 
 def columns(table: Comparison) -> list[Column]:
-    """All that the table's rows have numbers for, in the order in which they are shown."""
+    """All that can be asked for, in the order in which they are shown: those of which no row has anything only then."""
     rows, view = table.rows, table.view
     budget = view.match != "tokens"
     speed = functools.partial(_speed, any(row.measured for row in rows))
@@ -66,7 +66,9 @@ def columns(table: Comparison) -> list[Column]:
         Column("net_gain", "net of speed ×", _net_gain, lambda row: row.gain.net if row.gain else None, fitted),
     ]
     always = {"arm", "seeds", "loss", "delta", "p", "verdict", "speed", "saved_bytes", "params"}
-    found = [column for column in found if column.key in always or any(column.text(row) != MISSING for row in rows)]
+    found = [
+        column if column.key in always or known(column, rows) else replace(column, default=False) for column in found
+    ]
     for title in list(rows[0].reported) if rows else []:
         found.append(_plain(f"paper:{title}", f"paper Δ {title}", functools.partial(_reported, title), "+.4g"))
     for name in dict.fromkeys(name for row in rows for name in row.scores):
@@ -80,17 +82,22 @@ PAIRS = ("arm", "pairs", "rho", "sd_paired", "sd_unpaired", "pairing", "detectab
 
 
 def pair_columns(table: Comparison) -> list[Column]:
-    return [column for column in columns(table) if column.key in PAIRS]
+    return [column for column in columns(table) if column.key in PAIRS and known(column, table.rows)]
+
+
+def known(column: Column, rows: Sequence[ArmResult]) -> bool:
+    """Whether any row has something there."""
+    return any(column.text(row) != MISSING for row in rows)
 
 
 def choose(table: Comparison, names: Sequence[str] | None = None, only_changed: bool = False) -> list[Column]:
     """The columns that were asked for by key, or those that are shown by default; of these with `only_changed` those in
     which rows differ. Raises UsageError for a key that the table has not, with the nearest."""
-    known = columns(table)
+    found = columns(table)
     if names is None:
-        chosen = [column for column in known if column.default]
+        chosen = [column for column in found if column.default]
     else:
-        by_key = {column.key: column for column in known}
+        by_key = {column.key: column for column in found}
         for name in names:
             if name not in by_key:
                 raise UsageError(f"--columns: no column is called '{name}'{nearest(name, by_key)}")

@@ -54,7 +54,7 @@ class Matched:
     how: Literal["end", "curve", "resized", "none"] = "end"
     """Ends of both runs, equal in budget or in tokens; one of them read on its curve; the resized arm; nothing."""
     reading: str = ""
-    """Which side was read where, in words."""
+    """Which side was read where, or what was missing, in words."""
     mine: dict[int, float] = field(default_factory=dict)
     theirs: dict[int, float] = field(default_factory=dict)
     """Losses by seed."""
@@ -86,7 +86,7 @@ def matched(
         return Matched(against=twin, ratio=ratio, how="resized", mine=end, theirs=_losses(done.get(twin, {})))
     missed = "" if off is None else f"{twin} was resized to cost the same, and it costs {1 / off:.2f} times as much"
     if match in ("params", "memory") or ratio is None or curve is None:
-        return Matched(against=baseline, ratio=ratio, how="none", reading=missed)
+        return Matched(against=baseline, ratio=ratio, how="none", reading=missed or _wish(match, arm, ratio, twins))
     larger, share = (mine, 1 / ratio) if ratio > 1 else (theirs, ratio)
     read = {
         seed: value for seed, record in larger.items() if (value := loss_at(curve(record.run_id), share)) is not None
@@ -101,6 +101,14 @@ def matched(
         mine=read if ratio > 1 else end,
         theirs=their_end if ratio > 1 else read,
     )
+
+
+def _wish(match: Match, arm: str, ratio: float | None, twins: Mapping[tuple[str, str], str]) -> str:
+    """What is not there, and what to write to have it: no arm can be resized to a resized one, or to FLOPs."""
+    text = "nothing of equal cost to hold it against"
+    if ratio is None or match == "flops" or arm in twins.values():
+        return text
+    return f"{text} (an arm with resize: {{match: {match}, arm: {arm}}})"
 
 
 def budget_ratio(

@@ -11,6 +11,11 @@ from harness.compare.results import ArmResult, Comparison
 
 def verdict(table: Comparison) -> str:
     """The answer in a sentence or two: the arm that is better by most, its price, and what became of the others."""
+    gone = [row.arm for row in table.rows if row.failed and not row.n]
+    return _answer(table) + (f" Failed with every seed that was tried: {', '.join(gone)}." if gone else "")
+
+
+def _answer(table: Comparison) -> str:
     compared = [row for row in table.rows if row.pairs is not None]
     judged = [row for row in compared if row.verdict is not None]
     at = "" if table.view.match == "tokens" else f" at equal {WORDS[table.view.match]}"
@@ -97,7 +102,10 @@ def _others(compared: list[ArmResult], table: Comparison) -> str:
 def notes(table: Comparison) -> list[str]:
     """What the numbers mean, and every seed that is not in them."""
     rows = table.rows
-    return [*table.view.remarks, *_meanings(table), *_prices(table), *_tasks(rows), *_views(table), *_seeds(rows)]
+    absent = [] if any(row.arm == table.baseline for row in rows) else [f"{table.baseline}, the baseline, is left out."]
+    return [
+        *table.view.remarks, *absent, *_meanings(table), *_prices(table), *_tasks(rows), *_views(table), *_seeds(rows)
+    ]  # fmt: skip
 
 
 def _meanings(table: Comparison) -> list[str]:
@@ -184,12 +192,10 @@ def _views(table: Comparison) -> list[str]:
         text = f"{row.arm}: {size} the {WORDS[match]} of {table.baseline}"
         if found.how == "resized":
             text += f"; held against {found.against}, resized to cost the same"
-        elif found.how == "curve" or (found.how == "none" and found.reading):
+        elif found.how == "curve" and row.pairs is None:
+            text += "; nothing is compared"
+        elif found.reading:
             text += f"; {found.reading}"
-        elif found.how == "none":
-            text += (
-                f"; nothing of equal cost to hold it against (an arm with resize: {{match: {match}, arm: {row.arm}}})"
-            )
         lines.append(f"{text}.")
     return lines
 

@@ -167,7 +167,14 @@ def diagnosed(layout: Layout, tracker: Tracker, cell: Cell, run_id: str) -> Any:
             found = read_json(path) if path is not None else None
     except HarnessError:
         return None
-    return found if isinstance(found, dict) else None
+    return found if _drawable(found) else None
+
+
+def _drawable(found: Any) -> bool:
+    """Whether the figures find their way in it."""
+    if not isinstance(found, dict) or not isinstance(found.get("steps") or [], list):
+        return False
+    return all(isinstance(step, dict) and "step" in step for step in found.get("steps") or [])
 
 
 def _made(

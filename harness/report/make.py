@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import __version__
+from harness.errors import UsageError, shown
 from harness.report.facts import Invocation
 from harness.run import costs
 from harness.run.celldir import DIAGNOSTICS, HELD_OUT, read_json, write_json
@@ -62,8 +63,12 @@ NEVER: dict[str, Any] = {"key": None, "files": []}
 
 
 def _folder(layout: Layout, suite: Suite, partial: bool) -> Path:
-    folder = layout.suite(suite.name, partial) / "report"
-    folder.mkdir(exist_ok=True)
+    try:
+        folder = layout.suite(suite.name, partial) / "report"
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        where = shown(error.filename or layout.root)
+        raise UsageError(f"{where}: cannot be made: {error.strerror}; --output names another file") from error
     return folder
 
 

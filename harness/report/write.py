@@ -32,7 +32,10 @@ def write_page(facts: Facts, path: Path) -> list[Path]:
     found: list[dict[str, list[Shown | Missing]]] = [{} for _ in facts.studies]
     files: list[Path] = []
     try:
-        folder.mkdir(exist_ok=True)
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise _unwritable(folder, error) from error
         with Meter("report", len(families) * len(facts.studies), "kinds of figures") as meter:
             for number, study in enumerate(facts.studies):
                 suffix = f"-{_slug(study.baseline)}" if len(facts.studies) > 1 else ""

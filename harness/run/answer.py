@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import __version__
-from harness.errors import InconclusiveError, first_line
+from harness.errors import InconclusiveError, UsageError, first_line
 from harness.run.celldir import EXPERTS, HELD_OUT, read_json, write_json
 from harness.run.costs import read_costs, rebased
 from harness.run.layout import Layout
@@ -79,7 +79,8 @@ def compare_cells(
     forced: bool = False,
 ) -> list[Comparison]:
     """The suite's tables. `baseline` takes the place of the baseline of its own table; `match` and `forced` are
-    `compare.results.View`'s. Raises InconclusiveError where the record cannot be read or has no finished cell."""
+    `compare.results.View`'s. Raises InconclusiveError where the record cannot be read or has no finished cell, and
+    UsageError for a file of the results folder that cannot."""
     name = suite.name
     if not layout.root.exists() and tracker.uri.startswith("sqlite:"):
         raise InconclusiveError(f"no cell of '{name}' is finished: there is no results folder {layout.root}")
@@ -88,6 +89,8 @@ def compare_cells(
         costs = read_costs(layout, tracker, suite, cells) or {"arms": {}, "machine": {}}
         if baseline is not None:
             costs = {**costs, "arms": rebased(costs["arms"], baseline)}
+    except UsageError:  # a file of ours that is named in it
+        raise
     except Exception as error:  # whatever MLflow, its database or its server raises
         raise InconclusiveError(f"the record in MLflow at {tracker.uri} cannot be read: {first_line(error)}") from error
     from harness.compare.match import LOSS
@@ -185,11 +188,18 @@ def _machine(costs: Mapping[str, Any]) -> str:
 
 
 def _windows(layout: Layout, cell: Cell) -> Windows | None:
-    """The losses on the pieces of the held-out side; None for cells that kept none."""
+    """The losses on the pieces of the held-out side; None for cells that kept none. Raises UsageError for a file that
+    no cell can have written."""
     from harness.compare.documents import Windows
 
-    found = read_json(layout.cell(cell).path / HELD_OUT)
-    return None if found is None else Windows(losses=tuple(found["losses"]), sizes=tuple(found["sizes"]))
+    path = layout.cell(cell).path / HELD_OUT
+    found = read_json(path)
+    if found is None:
+        return None
+    try:
+        return Windows(losses=tuple(map(float, found["losses"])), sizes=tuple(map(float, found["sizes"])))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{path}: holds something else than held-out losses; move it aside") from error
 
 
 def _answers(layout: Layout, cell: Cell) -> tuple[Answers, ...]:

@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from harness.errors import UsageError
 from harness.run.celldir import read_json, write_json
 from harness.run.environment import cpu_model, gpus
 from harness.run.layout import Layout
@@ -68,15 +69,35 @@ def document_key(machine: str, wanted: Mapping[str, Wanted]) -> str:
 
 
 def documents(layout: Layout, suite: str) -> list[dict[str, Any]]:
-    """All that was measured of a suite, the oldest first."""
-    found = read_json(layout.suite_place(suite) / FILE)
-    return [one for one in (found or {}).get("measured", ()) if one["format"] == FORMAT]
+    """All that was measured of a suite and is in this format, the oldest first. Raises UsageError for a file that
+    `keep` cannot have written."""
+    return [one for one in _kept(layout.suite_place(suite) / FILE) if one["format"] == FORMAT]
+
+
+def _kept(path: Path) -> list[dict[str, Any]]:
+    """All documents of the file, those of other formats too."""
+    found = read_json(path)
+    if found is None:
+        return []
+    measured = found.get("measured") if isinstance(found, dict) else None
+    if not isinstance(measured, list) or not all(_whole(one) for one in measured):
+        raise UsageError(f"{path}: holds something else than measured costs; move it aside and run again")
+    return measured
+
+
+def _whole(one: Any) -> bool:
+    """Whether a document has what is read of it before its rows."""
+    if not isinstance(one, dict) or "format" not in one or "key" not in one:
+        return False
+    return one["format"] != FORMAT or (
+        {"machine_key", "when"} <= one.keys() and all(isinstance(one.get(part), dict) for part in ("arms", "skipped"))
+    )
 
 
 def keep(layout: Layout, suite: str, document: dict[str, Any]) -> Path:
     """Add a document to the suite's; it takes the place of one with its key."""
     path = layout.suite(suite) / FILE
-    others = [one for one in documents(layout, suite) if one["key"] != document["key"]]
+    others = [one for one in _kept(path) if one["key"] != document["key"]]
     write_json(path, {"format": FORMAT, "measured": [*others, document]})
     return path
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from compare_support import compared, study
 
-from harness.compare.columns import choose, columns, order
+from harness.compare.columns import choose, columns, order, pair_columns
 from harness.compare.results import ArmResult, Comparison, View, Wanted
 from harness.compare.table import Layout, render, to_markdown
 from harness.errors import UsageError
@@ -34,6 +34,13 @@ def test_an_unknown_column_is_an_error_with_the_nearest(table: Comparison) -> No
         choose(table, ("verdickt",))
     with pytest.raises(UsageError, match=r"--sort: no column is called 'losss'; did you mean 'loss'\?"):
         order(table, "-losss")
+
+
+def test_a_column_that_no_row_has_is_there_for_whoever_asks_and_not_otherwise(table: Comparison) -> None:
+    assert "peak_bytes" not in {column.key for column in choose(table)}
+    text = to_markdown([table], Layout(columns=("peak_bytes", "both"), sort="peak_bytes"))
+    assert [cell.strip() for cell in text.splitlines()[3].strip("|").split("|")] == ["dhc", "–", "–"]
+    assert "both" not in {column.key for column in pair_columns(table)}
 
 
 def test_rows_are_sorted_by_a_columns_number_and_the_unknown_come_last(table: Comparison) -> None:

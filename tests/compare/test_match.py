@@ -117,6 +117,22 @@ def test_parameters_need_a_resized_arm_and_it_is_paired_by_data(record: Make, wa
     assert any("held against dfc, resized to cost the same" in line for line in notes(table))
 
 
+def test_no_arm_is_asked_for_that_a_suite_cannot_have(record: Make, wanted: list[Wanted]) -> None:
+    peaks = {arm: {"peak_bytes_ratio": 1.5} for arm in ("dhc", "dfc")}
+    table = view(record, wanted, "memory", peaks, twin=("params", "dhc"))
+    lines = {row.arm: next(line for line in notes(table) if line.startswith(f"{row.arm}: ")) for row in table.rows[1:]}
+    assert "(an arm with resize: {match: memory, arm: dhc})" in lines["dhc"]
+    assert lines["dfc"].endswith("nothing of equal cost to hold it against."), "what is resized is not resized to"
+    alone = view(record, [one for one in wanted if one.arm != "residual"], "flops")
+    assert "residual, the baseline, is left out." in notes(alone)
+    assert not any("resize" in line for line in notes(alone)), "FLOPs are none of the things that are met"
+
+
+def test_what_was_not_compared_was_not_read_either(record: Make, wanted: list[Wanted]) -> None:
+    table = view(record, wanted, "time", {"dhc": {"throughput_ratio": 0.1}})
+    assert any(line.endswith("times the training time of residual; nothing is compared.") for line in notes(table))
+
+
 def test_a_resized_arm_goes_before_the_curve_for_time(record: Make, wanted: list[Wanted]) -> None:
     dhc = view(record, wanted, "time", twin=("time", "dhc")).rows[1]
     assert dhc.matched is not None

@@ -80,6 +80,14 @@ def test_seeds_that_failed_stand_in_the_headline(record: Make, wanted: list[Want
     assert "dhc: failed with seed 3, 4." in notes(table)
 
 
+def test_an_arm_of_which_nothing_is_left_stands_in_the_headline_too(record: Make, wanted: list[Wanted]) -> None:
+    records = [record(arm, seed) for arm in ("residual", "dhc") for seed in SEEDS]
+    records += [record("dfc", seed, state="failed") for seed in SEEDS]
+    said = verdict(compared(wanted, records, "residual"))
+    assert said.endswith(" Failed with every seed that was tried: dfc.")
+    assert "Failed" not in verdict(compared(wanted, records[:8], "residual")), "not finished is not failed"
+
+
 def test_what_the_table_is_not_stands_first(rows: list[ArmResult]) -> None:
     assert notes(study(rows, view=View(remarks=("a selection",))))[0] == "a selection"
 

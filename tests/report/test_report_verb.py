@@ -17,7 +17,7 @@ from harness.data.load import load_data
 from harness.report.facts import Invocation
 from harness.report.gather import ReadOnce, budgets, environment_of
 from harness.report.gather import diagnosed as diagnosed_cell
-from harness.run.celldir import DIAGNOSTICS, write_json
+from harness.run.celldir import DIAGNOSTICS, HELD_OUT, write_json
 from harness.run.layout import Layout
 from harness.suite.cells import Cell, cells
 from harness.suite.file import load_suite
@@ -133,12 +133,47 @@ def test_the_baseline_is_one_of_the_arms(suite: Path, layout: Layout, capsys: py
     assert "--baseline dhc-n2" in page
 
 
-def test_a_torn_diagnostics_file_costs_its_own_figures_alone(suite: Path, layout: Layout) -> None:
+@pytest.mark.parametrize(
+    "text", ['{"format": 1, "ste', '{"format": 1, "steps": [{}], "end": {}}', '{"steps": 3}', "[]"]
+)
+def test_a_torn_diagnostics_file_costs_its_own_figures_alone(text: str, suite: Path, layout: Layout) -> None:
     for cell in _cells(suite):
-        (layout.cell(cell).path / DIAGNOSTICS).write_text('{"format": 1, "ste')
+        (layout.cell(cell).path / DIAGNOSTICS).write_text(text)
     assert main(["report", str(suite)]) == 0
     page = (layout.root / "suites" / "tiny" / "report" / "report.html").read_text()
     assert "No diagnostics are recorded" in page
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"losses": ["a"], "sizes": [1]}'])
+def test_held_out_losses_that_are_none_are_one_line_and_exit_code_2(
+    text: str, suite: Path, layout: Layout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = layout.cell(_cells(suite)[0]).path / HELD_OUT
+    path.write_text(text)
+    assert main(["compare", str(suite)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"harness: {path}: ")
+    assert said.count("\n") == 1
+
+
+def test_costs_that_cannot_be_read_are_named_and_the_record_is_not_blamed(
+    suite: Path, layout: Layout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = layout.suite("tiny") / "costs.json"
+    path.write_text('{"format": 1, "measured"')
+    assert main(["compare", str(suite)]) == 2
+    assert capsys.readouterr().err.startswith(f"harness: {path}: cannot be read")
+
+
+def test_folders_that_cannot_be_made_are_named(
+    suite: Path, layout: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "figures").write_text("a file")
+    assert main(["report", str(suite), "--output", str(tmp_path / "page.html")]) == 2
+    assert f"cannot be written to {tmp_path / 'figures'}" in capsys.readouterr().err
+    (layout.suite("tiny") / "report").write_text("a file")
+    assert main(["report", str(suite)]) == 2
+    assert f"{layout.suite('tiny') / 'report'}: cannot be made" in capsys.readouterr().err
 
 
 def test_diagnostics_come_from_the_record_where_the_cells_are_gone(suite: Path, layout: Layout) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from harness.cli import main
 from harness.data.documents import Corpus, Document
+from harness.errors import UsageError
 from harness.run import costs, environment, measure
 from harness.run.costs import FILE, Wanted, documents, keep, made_document, read_costs, rebased, wanted_arms
 from harness.run.layout import Layout
@@ -127,6 +128,29 @@ def test_machines_and_sets_of_arms_stand_beside_each_other_and_this_machine_is_r
     assert (found["when"], found["arms"]["dhc-n2"]["throughput_ratio"]) == ("2026-02-01", 1 / 3), "the newest"
     keep(layout, suite.name, measured(wanted, when="2026-04-01", slow=5.0))
     assert [one["when"] for one in documents(layout, suite.name)] == ["2026-03-01", "2026-02-01", "2026-04-01"]
+
+
+def test_what_another_version_kept_stays_beside_and_what_is_no_costs_is_named(
+    suite: Suite, layout: Layout, made: list[Cell]
+) -> None:
+    later = {"format": 2, "key": "later", "measurements": []}
+    path = layout.suite(suite.name) / FILE
+    path.write_text(json.dumps({"format": 1, "measured": [later]}))
+    document = measured(wanted_arms(suite, made))
+    keep(layout, suite.name, document)
+    assert documents(layout, suite.name) == [document]
+    assert json.loads(path.read_text())["measured"] == [later, document]
+    for text in (
+        "[]",
+        '{"format": 2}',
+        '{"measured": null}',
+        '{"measured": [{}]}',
+        '{"measured": [{"format": 1, "key": 1}]}',
+    ):
+        path.write_text(text)
+        with pytest.raises(UsageError, match=r"costs\.json: holds something else than measured costs"):
+            keep(layout, suite.name, document)
+        assert path.read_text() == text
 
 
 def test_rows_of_an_arm_that_has_changed_since_are_not_read(
