@@ -17,6 +17,7 @@ class Meter:
     def __init__(self, what: str, total: int | None, unit: str):
         self.what, self.total, self.unit, self.done = what, total, unit, 0
         self._next = time.monotonic() + FIRST_SECONDS
+        self._said = 0
         self._bar = None
         if sys.stderr.isatty():
             from tqdm import tqdm
@@ -32,8 +33,12 @@ class Meter:
             self._bar.update(count)
         elif time.monotonic() >= self._next:
             self._next = time.monotonic() + EVERY_SECONDS
-            share = f" of {self.total:,}" if self.total is not None else ""
-            print(f"{self.what}: {self.done:,}{share} {self.unit}", file=sys.stderr, flush=True)
+            self._say()
+
+    def _say(self) -> None:
+        self._said = self.done
+        share = f" of {self.total:,}" if self.total is not None else ""
+        print(f"{self.what}: {self.done:,}{share} {self.unit}", file=sys.stderr, flush=True)
 
     def __enter__(self) -> Meter:
         return self
@@ -43,3 +48,5 @@ class Meter:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
+        elif error is None and 0 < self._said < self.done:
+            self._say()  # whoever has read a part is to read the whole

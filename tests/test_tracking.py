@@ -12,6 +12,7 @@ import pytest
 from record_support import play
 from sqlalchemy.engine import make_url
 
+from harness import tracking_sqlite
 from harness.data.documents import Corpus, Document
 from harness.run.celldir import write_json
 from harness.run.layout import Layout
@@ -174,6 +175,7 @@ def test_reading_turns_the_pages_and_takes_no_other_experiment(
         pages.append(1)
         return search_runs(*arguments, **{**options, "max_results": 2})
 
+    monkeypatch.setattr(tracking_sqlite, "KNOWN", frozenset())
     monkeypatch.setattr(tracker.connect(), "search_runs", small)
     assert [record.cell for record in tracker.read("study")] == [f"cell{number}" for number in range(5)]
     assert len(pages) == 3
@@ -192,6 +194,7 @@ def test_pythons_collector_rests_while_the_record_is_read_and_not_after_it_even_
             raise ConnectionError
         return search_runs(*arguments, **options)
 
+    monkeypatch.setattr(tracking_sqlite, "KNOWN", frozenset())
     monkeypatch.setattr(tracker.connect(), "search_runs", watched)
     tracker.read("study")
     assert gc.isenabled()

@@ -22,7 +22,9 @@ class Shown:
     """A drawing as the page has it."""
 
     stem: str
-    """Of its files in figures/."""
+    """Of its files."""
+    folder: str = "figures"
+    """Where they lie, beside the page."""
     title: str
     caption: str
     alt: str

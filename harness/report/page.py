@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from urllib.parse import quote
 
 from harness import __version__
 from harness.compare.typeset import pairs_html, table_html
@@ -18,8 +19,8 @@ Figures = Sequence[Mapping[str, Sequence[Shown | Missing]]]
 """Of every study by chapter."""
 
 
-def page(facts: Facts, figures: Figures) -> str:
-    """The whole document."""
+def page(facts: Facts, figures: Figures, folder: str = "figures") -> str:
+    """The whole document; `folder` is where its figures lie beside it."""
     links = "".join(f'<a href="#{chapter.key}">{escape(chapter.short)}</a>' for chapter in CHAPTERS)
     body = "\n".join(_chapter(facts, figures, chapter) for chapter in CHAPTERS)
     title = f"{facts.suite}: does it pay?"
@@ -54,7 +55,7 @@ folder of the results. The command makes the cell again; the same machine and ve
 {made_html(facts)}
 <h3>This page</h3>
 <pre tabindex="0">{escape(facts.command)}</pre>
-<p class="about">Figures are beside it in <code>figures/</code>, each as SVG and PNG with its data as CSV.</p>
+<p class="about">Figures are beside it in <code>{escape(folder)}/</code>, each as SVG and PNG with its data as CSV.</p>
 </section>
 </main>
 <footer>Nothing on this page is fetched from anywhere. docs/report.md says how to read it, docs/record.md how its
@@ -124,7 +125,7 @@ def _figures(found: Sequence[Shown | Missing]) -> str:
 
 def _figure(one: Shown) -> str:
     files = ", ".join(
-        f'<a href="figures/{escape(one.stem)}.{form}">{form.upper()}</a>' for form in ("svg", "png", "csv")
+        f'<a href="{quote(one.folder)}/{quote(one.stem)}.{form}">{form.upper()}</a>' for form in ("svg", "png", "csv")
     )
     inside = (
         f'<div class="scroll" tabindex="0" role="group" aria-label="{escape(one.title)}">{one.svg}</div>'

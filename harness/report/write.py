@@ -21,12 +21,17 @@ from harness.report.svg import inline, png, svg
 FIGURES = "figures"
 
 
+def figures_of(path: Path) -> Path:
+    """Where a page's figures lie: pages of one folder have folders of their own, but for the usual page."""
+    return path.parent / (FIGURES if path.stem == "report" else f"{path.stem}-{FIGURES}")
+
+
 def write_page(facts: Facts, path: Path) -> list[Path]:
     """Write the page and its figures; returns all files, the page first. Every file is replaced whole.
 
     Raises UsageError where they cannot be written, before anything is drawn.
     """
-    folder = path.parent / FIGURES
+    folder = figures_of(path)
     check_writable(path)
     families = [(chapter, family) for chapter in CHAPTERS for family in chapter.families]
     found: list[dict[str, list[Shown | Missing]]] = [{} for _ in facts.studies]
@@ -43,7 +48,7 @@ def write_page(facts: Facts, path: Path) -> list[Path]:
                     one = found[number].setdefault(chapter.key, [])
                     one += _draw(study, family, folder, suffix, files)
                     meter.add(1)
-        replace(path, page(facts, found).encode())
+        replace(path, page(facts, found, folder.name).encode())
     except OSError as error:
         raise _unwritable(path, error) from error
     return [path, *files]
@@ -69,7 +74,7 @@ def _draw(
             replace(files[-1], data)
         made.append(
             Shown(
-                stem=stem, title=drawing.title, caption=drawing.caption, alt=drawing.alt,
+                stem=stem, folder=folder.name, title=drawing.title, caption=drawing.caption, alt=drawing.alt,
                 svg=inline(text, f"{stem}-", drawing.alt), size=drawing.size,
             )
         )  # fmt: skip

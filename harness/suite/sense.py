@@ -15,6 +15,9 @@ from harness.suite.yaml_lines import KeyPath
 
 Problem = tuple[KeyPath, str]
 
+RUNGS = 3
+"""Of a ladder, at least: floor, scale and exponent are three unknowns."""
+
 
 def problems(suite: Suite) -> Iterator[Problem]:
     """What does not fit together, before the data are known."""
@@ -24,6 +27,8 @@ def problems(suite: Suite) -> Iterator[Problem]:
         yield ("seeds",), "seeds are not negative"
     if not re.search(r"[A-Za-z0-9]", suite.name):
         yield ("name",), "a name needs a letter or a digit"
+    if not suite.name.isprintable():
+        yield ("name",), "a name is one line of printable characters"
     if problem := suite.data.problem():
         yield ("data", problem[0]), problem[1]
     if problem := suite.evaluation.problem(suite.data.KIND):
@@ -40,6 +45,8 @@ def problems(suite: Suite) -> Iterator[Problem]:
         elif suite.arms[name].connection != suite.arms[suite.ladder[0]].connection:
             first = f"'{suite.ladder[0]}' another than '{name}'"
             yield ("ladder", index), f"a ladder is one connection under several budgets, and {first} has"
+    if 0 < len(suite.ladder) < RUNGS:
+        yield ("ladder",), f"a curve is fitted to {RUNGS} budgets at least, and here are {len(suite.ladder)}"
     fixed = suite.streams
     dropout = all(arm.model.dropout > 0 for arm in suite.arms.values())
     varies = fixed.backbone is None or fixed.data is None or (dropout and fixed.dropout is None)

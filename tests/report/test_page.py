@@ -235,3 +235,14 @@ def test_spikes_stand_beside_the_patterns_and_what_nobody_counted_has_no_column(
     assert "loss spikes" in text
     assert "gradient spikes" not in text
     assert ">0.01<small>0 to 0.02</small>" in text
+
+
+def test_two_pages_in_one_folder_have_figures_of_their_own(tmp_path: Path) -> None:
+    for name in ("one.html", "two & three.html", "report.html"):
+        write_page(facts(), tmp_path / name)
+    folders = {path.name for path in tmp_path.iterdir() if path.is_dir()}
+    assert folders == {"one-figures", "two & three-figures", "figures"}
+    for name, folder in (("one.html", "one-figures"), ("two & three.html", "two%20%26%20three-figures")):
+        links = [link for link in Parsed((tmp_path / name).read_text()).all("href") if link.endswith(".csv")]
+        assert links
+        assert all(link.startswith(f"{folder}/") for link in links)

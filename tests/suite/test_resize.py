@@ -230,7 +230,9 @@ def test_a_chip_without_the_precision_is_refused(load: Load) -> None:
 )
 def test_a_ladder_names_arms_each_once(refusal: Refusal, load: Load, written: str, message: str) -> None:
     assert refusal(text=f"{SUITE}ladder: {written}\n") == f"suite.yaml:12: {message}"
-    assert load(text=f"{SUITE}ladder: [residual, sized]\n").ladder == ("residual", "sized")
+    longer = SUITE.replace("  dhc:", "  longer: {connection: residual, train: {steps: 900}}\n  dhc:")
+    assert load(text=f"{longer}ladder: [residual, longer, sized]\n").ladder == ("residual", "longer", "sized")
+    assert "ladder: a curve is fitted to 3 budgets at least" in refusal(text=f"{SUITE}ladder: [residual, sized]\n")
     said = refusal(text=f"{SUITE}ladder: [residual, dhc]\n")
     assert "ladder.1: a ladder is one connection under several budgets" in said
 
