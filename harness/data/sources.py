@@ -43,8 +43,18 @@ def python() -> str:
 def installed() -> list[str]:
     """Names and versions of the packages installed beside the harness."""
     found = metadata.distributions(path=[str(root) for root in _roots()])
-    names = {(one.metadata["Name"], one.version) for one in found}
-    return sorted(f"{name} {version}" for name, version in names if name and not _ours(name.lower()))
+    names = {named for one in found if (named := _named(one)) is not None}
+    return sorted(f"{name} {version}" for name, version in names if not _ours(name.lower()))
+
+
+def _named(one: metadata.Distribution) -> tuple[str, str] | None:
+    """Name and version; None of a folder without metadata, as an installation that is under way or was broken off
+    leaves it (which a later importlib_metadata raises for)."""
+    try:
+        about = one.metadata
+    except FileNotFoundError:
+        return None
+    return (about["Name"], about["Version"]) if about and about["Name"] else None
 
 
 def _roots() -> list[Path]:

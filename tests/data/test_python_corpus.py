@@ -247,3 +247,13 @@ def test_here_it_is_held_out_by_document_and_its_overlap_and_versions_are_report
     assert 0 < real.report["overlap"]["valid"]["share"] < 0.5
     assert f"numpy {metadata.version('numpy')}" in real.report["sources"]
     assert python().digest == real.digest
+
+
+def test_a_folder_that_an_installation_left_without_metadata_is_no_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken-1.0.dist-info").mkdir()
+    (tmp_path / "whole-2.0.dist-info").mkdir()
+    (tmp_path / "whole-2.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: whole\nVersion: 2.0\n")
+    monkeypatch.setattr(sources, "_roots", lambda: [tmp_path])
+    assert sources.installed() == ["whole 2.0"]
