@@ -168,9 +168,9 @@ def test_costs_that_cannot_be_read_are_named_and_the_record_is_not_blamed(
 def test_folders_that_cannot_be_made_are_named(
     suite: Path, layout: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "figures").write_text("a file")
+    (tmp_path / "page-figures").write_text("a file")
     assert main(["report", str(suite), "--output", str(tmp_path / "page.html")]) == 2
-    assert f"cannot be written to {tmp_path / 'figures'}" in capsys.readouterr().err
+    assert f"cannot be written to {tmp_path / 'page-figures'}" in capsys.readouterr().err
     (layout.suite("tiny") / "report").write_text("a file")
     assert main(["report", str(suite)]) == 2
     assert f"{layout.suite('tiny') / 'report'}: cannot be made" in capsys.readouterr().err
