@@ -90,7 +90,25 @@ def _whole(one: Any) -> bool:
     if not isinstance(one, dict) or "format" not in one or "key" not in one:
         return False
     return one["format"] != FORMAT or (
-        {"machine_key", "when"} <= one.keys() and all(isinstance(one.get(part), dict) for part in ("arms", "skipped"))
+        {"machine_key", "when"} <= one.keys()
+        and all(isinstance(one.get(part), dict) for part in ("arms", "skipped"))
+        and all(_sound(row) for row in one["arms"].values())
+    )
+
+
+def _sound(row: Any) -> bool:
+    """Whether a row has the numbers that are read of it."""
+    if not isinstance(row, dict) or not {"key", "baseline"} <= row.keys():
+        return False
+    numbers = [row.get(key) for key in ("throughput_ratio", "saved_bytes_ratio", "positions_per_step", "saved_bytes")]
+    seconds = [row.get(key) for key in ("seconds", "baseline_seconds")]
+    if not all(isinstance(each, list) and each for each in seconds):
+        return False
+    numbers += [second for each in seconds if isinstance(each, list) for second in each]
+    interval, peak = row.get("throughput_ci"), row.get("peak_bytes_ratio")
+    numbers += [*(interval if isinstance(interval, list) else []), *([] if peak is None else [peak])]
+    return all(isinstance(one, int | float) and one > 0 for one in numbers) and (
+        interval is None or (isinstance(interval, list) and len(interval) == 2)
     )
 
 

@@ -17,7 +17,7 @@ from harness.cli import main
 from harness.data.documents import Corpus, Document
 from harness.errors import UsageError
 from harness.run import costs, environment, measure
-from harness.run.costs import FILE, Wanted, documents, keep, made_document, read_costs, rebased, wanted_arms
+from harness.run.costs import FILE, Wanted, documents, keep, made_document, read_costs, wanted_arms
 from harness.run.layout import Layout
 from harness.run.recording import catch_up
 from harness.suite.cells import Cell, cells
@@ -352,20 +352,3 @@ def test_interrupted_while_measuring_nothing_is_lost_and_the_next_run_measures(
     assert main(["run", str(suite), *slow]) == 0
     assert [path.stat().st_mtime_ns for path in results] == before
     assert len(stored(tmp_path)) == 1
-
-
-def test_another_baseline_has_other_ratios_and_what_was_not_measured_with_it_none(
-    suite: Suite, made: list[Cell]
-) -> None:
-    wanted = wanted_arms(suite, made)
-    arms = measured(wanted)["arms"]
-    found = rebased(arms, "dhc-n2")
-    assert found["dhc-n2"]["throughput_ratio"] == 1.0
-    assert found["residual"]["throughput_ratio"] == pytest.approx(1 / arms["dhc-n2"]["throughput_ratio"])
-    assert found["residual"]["saved_bytes_ratio"] == pytest.approx(1 / arms["dhc-n2"]["saved_bytes_ratio"])
-    assert found["residual"]["baseline"] == "dhc-n2"
-    low, high = found["residual"]["throughput_ci"]
-    assert low <= found["residual"]["throughput_ratio"] <= high
-    apart = {**arms, "residual": {**arms["residual"], "baseline_seconds": [1.0, 2.0]}}
-    assert "residual" not in rebased(apart, "dhc-n2")
-    assert rebased(arms, "nobody") == {}
