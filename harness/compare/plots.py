@@ -42,7 +42,7 @@ def plot_curves(tables: Sequence[tuple[Comparison, Curves]], title: str, path: P
     for (table, curves), (left, right) in zip(tables, rows, strict=True):
         _draw_losses(left, curves, title, table.unit, few)
         draw = _draw_deltas if few else _draw_last_deltas
-        draw(right, curves, table.baseline, table.unit)
+        draw(right, _paired(table, curves), curves.get(table.baseline, {}), table)
         for axes in (left, right):
             axes.grid(alpha=0.25)
             if few and axes.get_legend_handles_labels()[0]:
@@ -54,7 +54,7 @@ def plot_curves(tables: Sequence[tuple[Comparison, Curves]], title: str, path: P
 
 def _steps(seeds: dict[int, dict[int, float]]) -> list[int]:
     """The steps that all seeds have."""
-    return sorted(set.intersection(*(set(curve) for curve in seeds.values())))
+    return sorted(set.intersection(*(set(curve) for curve in seeds.values()))) if seeds else []
 
 
 def _draw_losses(axes: Any, curves: Curves, title: str, unit: str, band: bool) -> None:
@@ -80,6 +80,16 @@ def _draw_losses(axes: Any, curves: Curves, title: str, unit: str, band: bool) -
             axes.set_ylim(low - 0.1 * (first - low), first + 0.3 * (first - middle))
 
 
+def _paired(table: Comparison, curves: Curves) -> Curves:
+    """The arms' curves of the seeds that are pairs with the baseline's in the table: a rung of the ladder, with other
+    batches, has none."""
+    pairs = {row.arm: row.pairing.seeds for row in table.rows}
+    return {
+        arm: {seed: curve for seed, curve in seeds.items() if seed in pairs.get(arm, ())}
+        for arm, seeds in curves.items()
+    }
+
+
 def _delta_at(step: int, seeds: dict[int, dict[int, float]], base: dict[int, dict[int, float]]) -> Estimate | None:
     return paired_difference(
         {seed: curve[step] for seed, curve in seeds.items()},
@@ -87,28 +97,26 @@ def _delta_at(step: int, seeds: dict[int, dict[int, float]], base: dict[int, dic
     )
 
 
-def _draw_deltas(axes: Any, curves: Curves, baseline: str, unit: str) -> None:
+def _draw_deltas(axes: Any, curves: Curves, base: dict[int, dict[int, float]], table: Comparison) -> None:
     for number, (arm, seeds) in enumerate(curves.items()):
-        if arm == baseline or baseline not in curves:
-            continue
-        deltas = {step: _delta_at(step, seeds, curves[baseline]) for step in _steps(seeds)}
+        deltas = {step: _delta_at(step, seeds, base) for step in _steps(seeds)}
         known = {step: delta for step, delta in deltas.items() if delta is not None}
+        if not known:
+            continue
         middle = [delta.mean for delta in known.values()]
         half = [_half(delta) for delta in known.values()]
         colour = COLOURS[number % len(COLOURS)]
         axes.errorbar(list(known), middle, yerr=half, color=colour, label=arm, marker="o", markersize=3, capsize=2)
     axes.axhline(0.0, color=COLOURS[0], lw=1)
-    axes.set(xlabel="step", ylabel=f"Δ to {baseline}, {unit}", title="paired Δ (bars: 95% t interval)")
+    axes.set(xlabel="step", ylabel=f"Δ to {table.baseline}, {table.unit}", title="paired Δ (bars: 95% t interval)")
 
 
-def _draw_last_deltas(axes: Any, curves: Curves, baseline: str, unit: str) -> None:
+def _draw_last_deltas(axes: Any, curves: Curves, base: dict[int, dict[int, float]], table: Comparison) -> None:
     """One line for each arm, the best on top. What reaches beyond the scale of most is cut and its number written."""
     deltas: dict[str, Estimate] = {}
     for arm, seeds in curves.items():
         steps = _steps(seeds)
-        delta = (
-            _delta_at(steps[-1], seeds, curves[baseline]) if steps and arm != baseline and baseline in curves else None
-        )
+        delta = _delta_at(steps[-1], seeds, base) if steps else None
         if delta is not None:
             deltas[arm] = delta
     order = sorted(deltas, key=lambda arm: deltas[arm].mean, reverse=True)
@@ -122,7 +130,8 @@ def _draw_last_deltas(axes: Any, curves: Curves, baseline: str, unit: str) -> No
         ends = sorted(max(abs(deltas[arm].mean) + _half(deltas[arm]), 1e-6) for arm in order)
         reach = min(ends[-1], 2.5 * statistics.median(ends)) * 1.05
         axes.set_xlim(-reach, reach)
-    axes.set(xlabel=f"Δ to {baseline} at the end, {unit}", title="paired Δ (bars: 95% t interval)")
+    title = "paired Δ (bars: 95% t interval)"
+    axes.set(xlabel=f"Δ to {table.baseline} at the end, {table.unit}", title=title)
 
 
 def _half(delta: Estimate) -> float:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from report_support import ARMS, facts
 
+from harness.compare.pairing import Pairing
 from harness.report.facts import Budget
 from harness.report.figures.along import delta_curve, deltas_along, loss_curve, losses_along, scale
 
@@ -81,6 +83,25 @@ def test_along_time_arms_end_where_their_speed_puts_them() -> None:
     assert all(points[-1].x == pytest.approx(1.0) for points in deltas.values()), (
         "all are slower: the baseline ends first"
     )
+
+
+def test_seeds_that_the_table_does_not_compare_are_no_pairs_along_the_way_either() -> None:
+    """Another machine's seed, or a rung of the ladder with its own batches: a loss curve and no difference."""
+    (study,) = facts().studies
+    row = next(row for row in study.table.rows if row.arm == "shc-n2")
+    one, none = (Pairing(seeds=seeds, left_out={}) for seeds in ((2,), ()))
+    for pairing in (one, none):
+        table = replace(study.table, rows=[replace(r, pairing=pairing) if r is row else r for r in study.table.rows])
+        changed = replace(study, views={**study.views, "tokens": table})
+        deltas = deltas_along(changed, "tokens")
+        assert deltas["dhc-n2"] == deltas_along(study, "tokens")["dhc-n2"]
+        assert "shc-n2" in losses_along(changed, "tokens")
+        if pairing is none:
+            assert "shc-n2" not in deltas
+        else:
+            own, base = study.curves["shc-n2"][2], study.curves["residual"][2]
+            assert [point.mean for point in deltas["shc-n2"]] == [pytest.approx(own[s] - base[s]) for s in sorted(own)]
+            assert {point.n for point in deltas["shc-n2"]} == {1}
 
 
 def test_a_budget_that_is_not_recorded_leaves_the_arm_out() -> None:

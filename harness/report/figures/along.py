@@ -100,14 +100,17 @@ def losses_along(study: Study, spent: Spent) -> dict[str, list[Point]]:
 
 
 def deltas_along(study: Study, spent: Spent) -> dict[str, list[Point]]:
-    """Of every arm but the baseline, as far as both budgets are known."""
+    """Of every arm but the baseline, over the seeds that are pairs in the table (a rung of the ladder, with other
+    batches, has none), as far as both budgets are known."""
     base = study.curves.get(study.baseline, {})
+    pairs = {row.arm: row.pairing.seeds for row in study.table.rows}
     theirs = scale(study.budgets.get(study.baseline), spent, _last(base))
     found: dict[str, list[Point]] = {}
     for arm, seeds in study.curves.items():
         mine = scale(study.budgets.get(arm), spent, _last(seeds))
         if arm == study.baseline or mine is None or theirs is None:
             continue
-        if points := delta_curve(seeds, base, mine, theirs):
+        paired = {seed: seeds[seed] for seed in pairs.get(arm, ()) if seed in seeds}
+        if points := delta_curve(paired, base, mine, theirs):
             found[arm] = points
     return found
