@@ -2,47 +2,29 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from record_support import play
+from record_support import ENTRY, Line, journal, play
 from sqlalchemy.engine import make_url
 
-from harness import tracking_sqlite
 from harness.data.documents import Corpus, Document
 from harness.run.celldir import write_json
 from harness.run.layout import Layout
 from harness.run.recording import Recorder, catch_up, entry, replay
 from harness.suite.cells import Cell, cells
 from harness.suite.file import load_suite
-from harness.tracking import BATCH, TAG_BORN, TAG_SCORED, TAG_SEEN, TAG_STATE, Entry, Tracker, tracking_uri
+from harness.tracking import BATCH, TAG_BORN, TAG_SCORED, TAG_SEEN, TAG_STATE, Tracker, tracking_uri
 
-ENTRY = Entry(
-    experiment="study",
-    name="dhc-s1",
-    cell="c0ffee",
-    born="1",
-    tags={"own": "tag"},
-    params={"lr": "0.1"},
-)
-Line = dict[str, Any]
 CORPUS = Corpus("fake", (Document("a", b"train"),), (Document("b", b"valid"),))
 
 
 @pytest.fixture
 def made(tiny_suite: Callable[..., Path]) -> list[Cell]:
     return cells(load_suite(tiny_suite()), CORPUS)
-
-
-def journal(count: int, first: int = 0, kind: str = "train", **extra: Any) -> list[Line]:
-    return [
-        {"kind": kind, "step": n + 1, "time": 1000 + n, "values": {"loss": 5.0 - n / 10}, **extra}
-        for n in range(first, first + count)
-    ]
 
 
 def history(tracker: Tracker, run: str, metric: str = "loss") -> list[tuple[int, float, int]]:
@@ -160,48 +142,6 @@ def test_more_lines_than_a_request_takes_are_all_written(tracker: Tracker) -> No
     lines = journal(BATCH + 1)
     tracker.write(ENTRY, lines, "running")
     assert history(tracker, tracker.read("study")[0].run_id) == points(lines)
-
-
-def test_reading_turns_the_pages_and_takes_no_other_experiment(
-    tracker: Tracker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for number in range(5):
-        tracker.write(replace(ENTRY, cell=f"cell{number}"), journal(1), "done")
-    tracker.write(replace(ENTRY, experiment="another"), journal(1), "done")
-    search_runs = tracker.connect().search_runs
-    pages: list[int] = []
-
-    def small(*arguments: Any, **options: Any) -> Any:
-        pages.append(1)
-        return search_runs(*arguments, **{**options, "max_results": 2})
-
-    monkeypatch.setattr(tracking_sqlite, "KNOWN", frozenset())
-    monkeypatch.setattr(tracker.connect(), "search_runs", small)
-    assert [record.cell for record in tracker.read("study")] == [f"cell{number}" for number in range(5)]
-    assert len(pages) == 3
-
-
-def test_pythons_collector_rests_while_the_record_is_read_and_not_after_it_even_where_that_fails(
-    tracker: Tracker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tracker.write(ENTRY, journal(1), "done")
-    search_runs = tracker.connect().search_runs
-    during: list[bool] = []
-
-    def watched(*arguments: Any, **options: Any) -> Any:
-        during.append(gc.isenabled())
-        if len(during) == 2:
-            raise ConnectionError
-        return search_runs(*arguments, **options)
-
-    monkeypatch.setattr(tracking_sqlite, "KNOWN", frozenset())
-    monkeypatch.setattr(tracker.connect(), "search_runs", watched)
-    tracker.read("study")
-    assert gc.isenabled()
-    with pytest.raises(ConnectionError):
-        tracker.read("study")
-    assert gc.isenabled()
-    assert during == [False, False]
 
 
 def test_an_unknown_experiment_has_no_records_and_reading_does_not_make_it(tracker: Tracker) -> None:

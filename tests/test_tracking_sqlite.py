@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow.tracking import MlflowClient
+from record_support import ENTRY, journal
 
 from harness import tracking_sqlite
 from harness.tracking import Tracker
@@ -65,3 +69,45 @@ def test_a_table_that_is_not_as_known_is_no_error(filled: tuple[Tracker, str]) -
     with sqlite3.connect(tracker.uri.removeprefix("sqlite:///")) as store:
         store.execute("ALTER TABLE latest_metrics RENAME COLUMN is_nan TO not_a_number")
     assert runs(tracker.uri, experiment) is None
+
+
+def test_reading_turns_the_pages_and_takes_no_other_experiment(
+    tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        tracker.write(replace(ENTRY, cell=f"cell{number}"), journal(1), "done")
+    tracker.write(replace(ENTRY, experiment="another"), journal(1), "done")
+    search_runs = tracker.connect().search_runs
+    pages: list[int] = []
+
+    def small(*arguments: Any, **options: Any) -> Any:
+        pages.append(1)
+        return search_runs(*arguments, **{**options, "max_results": 2})
+
+    monkeypatch.setattr(tracking_sqlite, "KNOWN", frozenset())
+    monkeypatch.setattr(tracker.connect(), "search_runs", small)
+    assert [record.cell for record in tracker.read("study")] == [f"cell{number}" for number in range(5)]
+    assert len(pages) == 3
+
+
+def test_pythons_collector_rests_while_the_record_is_read_and_not_after_it_even_where_that_fails(
+    tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker.write(ENTRY, journal(1), "done")
+    search_runs = tracker.connect().search_runs
+    during: list[bool] = []
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        during.append(gc.isenabled())
+        if len(during) == 2:
+            raise ConnectionError
+        return search_runs(*arguments, **options)
+
+    monkeypatch.setattr(tracking_sqlite, "KNOWN", frozenset())
+    monkeypatch.setattr(tracker.connect(), "search_runs", watched)
+    tracker.read("study")
+    assert gc.isenabled()
+    with pytest.raises(ConnectionError):
+        tracker.read("study")
+    assert gc.isenabled()
+    assert during == [False, False]

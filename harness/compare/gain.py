@@ -11,10 +11,8 @@ from dataclasses import dataclass
 
 from harness.compare.match import FLOPS, LOSS, budget_ratio
 from harness.compare.power_law import BORROWED, gain_interval
+from harness.compare.rules import RUNGS
 from harness.tracking import Record
-
-RUNGS = 3
-"""Budgets that a curve with a floor needs at least."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ def traits(record: Record) -> dict[str, Any]:
     tags = record.tags
     return {
         "hardware": hardware(record),
-        "torch": _parsed(tags, "torch"),
+        "torch": recorded(record, "torch"),
         "code": code(record),
         "data": tuple(tags.get(name) for name in DATA),
         "tokenizer": tuple(tags.get(name) for name in TOKENIZER),
@@ -32,20 +32,23 @@ def traits(record: Record) -> dict[str, Any]:
 
 def hardware(record: Record) -> str | None:
     """The GPUs that torch saw, or else the CPU; None where it was not recorded."""
-    gpus, cpu = _parsed(record.tags, "gpus"), _parsed(record.tags, "cpu")
+    gpus, cpu = recorded(record, "gpus"), recorded(record, "cpu")
     return ", ".join(gpus) if gpus else cpu
 
 
 def code(record: Record) -> str | None:
     """The digest of the code that decides numbers; of records that have none, the commit and whether it was changed."""
-    found = _parsed(record.tags, "code") or {}
+    found = recorded(record, "code")
+    if not isinstance(found, dict):
+        return found  # None, or cut off: a tag has an end
     if found.get("source"):
         return str(found["source"])
     return f"{found['commit']}{' (changed)' if found.get('dirty') else ''}" if found.get("commit") else None
 
 
-def _parsed(tags: dict[str, str], name: str) -> Any:
-    text = tags.get(f"harness.env.{name}")
+def recorded(record: Record, name: str) -> Any:
+    """An entry of the cell's environment; the bare text of one that was cut off, None of one that is not there."""
+    text = record.tags.get(f"harness.env.{name}")
     return None if text is None else _value(text)
 
 

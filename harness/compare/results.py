@@ -9,13 +9,11 @@ from harness.compare.documents import Documents, Windows
 from harness.compare.gain import Gain
 from harness.compare.match import Costs, Curve, Match, Matched
 from harness.compare.pairing import Pairing
+from harness.compare.rules import MARGIN
 from harness.compare.statistics import Estimate, Pairs
 from harness.compare.verdicts import Verdict
 
 FULL_ACCURACY = "eval/classification/acc"
-
-MARGIN = 0.005
-"""Losses closer than this are equivalent where the suite says nothing else."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +77,8 @@ class ArmResult:
     """What that is; None for the baseline itself."""
     documents: Documents | None = None
     verdict: Verdict | None = None
-    """None for what is not judged: the baseline, arms without pairs, a resized control at equal tokens, and what was
-    read on a curve before its end, whose bias nobody knows."""
+    """None for what is not judged: the baseline, arms without pairs, controls, and what was read on a curve
+    before its end, whose bias nobody knows."""
     p_holm: float | None = None
     """Of the paired t test, corrected for the arms of the table that are judged."""
     detectable: float | None = None

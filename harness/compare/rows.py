@@ -55,7 +55,7 @@ def comparisons(
                 rows=[replace(row, reported=_reported(row.arm, baseline, columns)) for row in table.rows()],
                 view=view,
                 hardware=table.hardware(),
-                tokens=_mean(table.done.get(baseline, {}), TOKENS),
+                tokens=mean_of(table.done.get(baseline, {}), TOKENS),
                 measured_on=sources.machine if any(arm in sources.costs for arm in names) else "",
             )
         )
@@ -153,6 +153,7 @@ class _Table:
         losses = _values(done, LOSS)
         cost = self.sources.costs.get(arm) or {}
         speed, interval = cost.get("throughput_ratio"), cost.get("throughput_ci")
+        right = FULL_ACCURACY if any(FULL_ACCURACY in record.metrics for record in done.values()) else ACCURACY
         row = ArmResult(
             arm=arm,
             n=len(done),
@@ -160,17 +161,19 @@ class _Table:
             missing=tuple(seed for seed in seeds if seed not in done),
             failed=tuple(seed for seed in seeds if seed in failed and seed not in done),
             loss=mean_interval(list(losses.values())) if losses else None,
-            bits_per_byte=_mean(done, BITS_PER_BYTE),
-            perplexity=_mean(done, PERPLEXITY),
-            accuracy=_mean(done, FULL_ACCURACY if any(FULL_ACCURACY in r.metrics for r in done.values()) else ACCURACY),
-            mfu=_mean(done, MFU),
-            expert_load=_mean(done, EXPERT_LOAD),
+            bits_per_byte=mean_of(done, BITS_PER_BYTE),
+            perplexity=mean_of(done, PERPLEXITY),
+            accuracy=mean_of(
+                done, FULL_ACCURACY if any(FULL_ACCURACY in r.metrics for r in done.values()) else ACCURACY
+            ),
+            mfu=mean_of(done, MFU),
+            expert_load=mean_of(done, EXPERT_LOAD),
             throughput_ratio=_ratio(done, base, SPEED) if speed is None else speed,
             throughput_interval=tuple(interval) if speed is not None and interval else None,
             measured=speed is not None,
             saved_bytes_ratio=_ratio(done, base, SAVED),
             peak_bytes_ratio=cost.get("peak_bytes_ratio"),
-            parameters=int(value) if (value := _mean(done, PARAMETERS)) is not None else None,
+            parameters=int(value) if (value := mean_of(done, PARAMETERS)) is not None else None,
             scores=_means([self.scores[arm, seed] for seed in done]),
             unlike=self.unlike,
             runs={seed: record.run_id for seed, record in done.items()},
@@ -232,7 +235,8 @@ def _values(records: Mapping[int, Record], metric: str) -> dict[int, float]:
     return {seed: record.metrics[metric] for seed, record in records.items() if metric in record.metrics}
 
 
-def _mean(records: Mapping[int, Record], metric: str) -> float | None:
+def mean_of(records: Mapping[int, Record], metric: str) -> float | None:
+    """Over the seeds that have the metric; None where none has."""
     values = list(_values(records, metric).values())
     return sum(values) / len(values) if values else None
 

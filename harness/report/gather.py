@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from harness.compare.likeness import code, hardware
+from harness.compare.likeness import code, hardware, recorded
 from harness.compare.match import FLOPS, LOSS, MATCHES, TOKENS, Match
 from harness.compare.results import Comparison
+from harness.compare.rows import mean_of
 from harness.compare.tasks import TaskResult
 from harness.errors import HarnessError
 from harness.report.facts import Budget, Facts, Invocation, Made, Study
 from harness.run.answer import compare_cells, compare_tasks
 from harness.run.celldir import DIAGNOSTICS, read_json
-from harness.run.costs import read_costs, rebased
+from harness.run.costs import machine_name, read_costs
 from harness.run.layout import Layout
 from harness.suite.cells import Cell
 from harness.suite.schema import Suite
@@ -59,9 +59,7 @@ def gather(
         match: compare_cells(layout, tracker, suite, cells, baseline, match, forced) for match in MATCHES
     }
     records = {record.run_id: record for record in tracker.read(suite.name)}
-    costs = read_costs(layout, tracker, suite, cells) or {}
-    if baseline is not None:
-        costs = {**costs, "arms": rebased(costs.get("arms") or {}, baseline)}
+    costs = read_costs(layout, tracker, suite, cells, baseline) or {}
     studies = []
     for place, table in enumerate(views["tokens"]):
         of_study = {match: tables[place] for match, tables in views.items()}
@@ -85,8 +83,7 @@ def _measured(costs: Mapping[str, Any]) -> str:
     """Where, when and in which order the interleaved measurement took place, and whom it left out."""
     if not costs:
         return ""
-    machine = costs.get("machine") or {}
-    where = ", ".join(machine.get("gpus") or ()) or machine.get("cpu") or "a machine that was not recorded"
+    where = machine_name(costs) or "a machine that was not recorded"
     text = f"{where}, {costs.get('when')}; {costs.get('rounds')} rounds: {costs.get('order')}"
     skipped = "; ".join(f"{arm} {one.get('why')}" for arm, one in (costs.get("skipped") or {}).items())
     return f"{text}. Not measured: {skipped}" if skipped else text
@@ -141,20 +138,15 @@ def _study(
 
 def budgets(table: Comparison, done: Mapping[str, Mapping[int, Record]]) -> dict[str, Budget]:
     """What a cell of every arm spent. Time is tokens over throughput, both relative to the baseline."""
-    tokens = {arm: _mean(seeds, TOKENS) for arm, seeds in done.items()}
+    tokens = {arm: mean_of(seeds, TOKENS) for arm, seeds in done.items()}
     base = tokens.get(table.baseline)
     found = {}
     for row in table.rows:
         speed = 1.0 if row.arm == table.baseline else row.throughput_ratio
         mine = tokens[row.arm]
         time = mine / base / speed if mine is not None and base and speed else None
-        found[row.arm] = Budget(tokens=mine, flops=_mean(done[row.arm], FLOPS), time=time)
+        found[row.arm] = Budget(tokens=mine, flops=mean_of(done[row.arm], FLOPS), time=time)
     return found
-
-
-def _mean(records: Mapping[int, Record], metric: str) -> float | None:
-    values = [record.metrics[metric] for record in records.values() if metric in record.metrics]
-    return sum(values) / len(values) if values else None
 
 
 def diagnosed(layout: Layout, tracker: Tracker, cell: Cell, run_id: str) -> Any:
@@ -187,8 +179,9 @@ def _made(
     """Arm by arm, in the suite's order."""
     runs = {(row.arm, seed): run for table in tables for row in table.rows for seed, run in row.runs.items()}
     latest = {record.cell: record for record in records.values()}
+    places = {arm: place for place, arm in enumerate(dict.fromkeys(cell.arm for cell in cells))}
     found = []
-    for cell in sorted(cells, key=lambda cell: [one.arm for one in cells].index(cell.arm)):
+    for cell in sorted(cells, key=lambda cell: places[cell.arm]):
         record = records.get(runs.get((cell.arm, cell.seed), "")) or latest.get(cell.identity)
         found.append(
             Made(
@@ -206,24 +199,15 @@ def _made(
 
 def environment_of(record: Record) -> dict[str, str]:
     """Python, torch, hardware and code of a recorded cell, in words."""
-    tags = record.tags
-    known = {name: _tag(tags, name) for name in ("python", "torch", "code")}
-    commit = (known["code"] or {}).get("commit") if isinstance(known["code"], dict) else None
-    changed = isinstance(known["code"], dict) and known["code"].get("dirty")
+    made_by = recorded(record, "code")
+    commit, changed = (made_by.get("commit"), made_by.get("dirty")) if isinstance(made_by, dict) else (None, False)
     words = {
-        "python": known["python"],
-        "torch": known["torch"],
+        "python": recorded(record, "python"),
+        "torch": recorded(record, "torch"),
         "hardware": hardware(record),
         "commit": f"{str(commit)[:12]}{', changed since' if changed else ''}" if commit else code(record),
     }
     return {name: str(value) for name, value in words.items() if value}
-
-
-def _tag(tags: Mapping[str, str], name: str) -> Any:
-    try:
-        return json.loads(tags.get(f"harness.env.{name}", "null"))
-    except ValueError:  # cut off, for a tag has an end
-        return None
 
 
 def _about(layout: Layout, suite: Suite, cells: Sequence[Cell], studies: Sequence[Study]) -> list[tuple[str, str]]:

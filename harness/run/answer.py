@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import __version__
 from harness.errors import InconclusiveError, UsageError, first_line
 from harness.run.celldir import EXPERTS, HELD_OUT, read_json, write_json
-from harness.run.costs import read_costs, rebased
+from harness.run.costs import machine_name, read_costs
 from harness.run.layout import Layout
 from harness.run.recording import catch_up
 from harness.suite.cells import Cell, digest
@@ -86,9 +86,7 @@ def compare_cells(
         raise InconclusiveError(f"no cell of '{name}' is finished: there is no results folder {layout.root}")
     try:
         records, _ = catch_up(layout, tracker, name, cells)
-        costs = read_costs(layout, tracker, suite, cells) or {"arms": {}, "machine": {}}
-        if baseline is not None:
-            costs = {**costs, "arms": rebased(costs["arms"], baseline)}
+        costs = read_costs(layout, tracker, suite, cells, baseline) or {"arms": {}}
     except UsageError:  # a file of ours that is named in it
         raise
     except Exception as error:  # whatever MLflow, its database or its server raises
@@ -112,7 +110,7 @@ def compare_cells(
             ladder=suite.ladder,
             remarks=_remarks(suite, cells, layout.smoke),
         ),
-        Sources(costs=costs["arms"], machine=_machine(costs), curve=lambda run: tracker.history(run, LOSS)),
+        Sources(costs=costs["arms"], machine=machine_name(costs), curve=lambda run: tracker.history(run, LOSS)),
         suite.reported_values(),
     )
     if not any(row.n for table in tables for row in table.rows):
@@ -169,7 +167,7 @@ def _arms(suite: Suite, baseline: str | None) -> dict[str, Arm]:
 def _remarks(suite: Suite, cells: Sequence[Cell], smoke: bool) -> tuple[str, ...]:
     """What the whole table must not be taken for."""
     remarks = []
-    arms, seeds = ({cell.arm for cell in cells}, {cell.seed for cell in cells})
+    arms, seeds = {cell.arm for cell in cells}, {cell.seed for cell in cells}
     whole = len(suite.arms) * len(suite.seeds)
     if len({(cell.arm, cell.seed) for cell in cells}) < whole:
         remarks.append(
@@ -179,12 +177,6 @@ def _remarks(suite: Suite, cells: Sequence[Cell], smoke: bool) -> tuple[str, ...
     if smoke:
         remarks.append("a smoke run: the suite shrunk until it says nothing about its arms.")
     return tuple(remarks)
-
-
-def _machine(costs: Mapping[str, Any]) -> str:
-    """The name of the machine of the measured costs, as cells are called by theirs."""
-    machine = costs["machine"]
-    return ", ".join(machine.get("gpus") or ()) or str(machine.get("cpu") or "")
 
 
 def _windows(layout: Layout, cell: Cell) -> Windows | None:

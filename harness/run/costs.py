@@ -129,14 +129,24 @@ def _same(row: Mapping[str, Any] | None, arm: Wanted) -> bool:
     return row is not None and (row["key"], row["baseline"]) == (arm.key, arm.baseline)
 
 
-def read_costs(layout: Layout, tracker: Tracker, suite: Suite, cells: Sequence[Cell]) -> dict[str, Any] | None:
+def read_costs(
+    layout: Layout, tracker: Tracker, suite: Suite, cells: Sequence[Cell], baseline: str | None = None
+) -> dict[str, Any] | None:
     """The document for these cells: of this machine, else of another; of several the one with most of their arms, then
     the newest. `arms` are those that are measured as they are now, each with its baseline. Where the results folder has
-    none, the record is asked. None where nothing is known. Raises what the tracker raises."""
+    none, the record is asked. With a `baseline` the rows of its table are rebased to it. None where nothing is known.
+    Raises what the tracker raises."""
     wanted = wanted_arms(suite, cells)
     if not wanted:
         return None
-    return _best(documents(layout, suite.name), wanted) or _best(tracker.read_costs(suite.name), wanted)
+    found = _best(documents(layout, suite.name), wanted) or _best(tracker.read_costs(suite.name), wanted)
+    return found if found is None or baseline is None else {**found, "arms": rebased(found["arms"], baseline)}
+
+
+def machine_name(document: Mapping[str, Any]) -> str:
+    """Where it was measured, as cells are called by their hardware; empty where that was not recorded."""
+    machine = document.get("machine") or {}
+    return ", ".join(machine.get("gpus") or ()) or str(machine.get("cpu") or "")
 
 
 def _best(found: Iterable[dict[str, Any]], wanted: Mapping[str, Wanted]) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from harness.compare.rules import MARGIN
 from harness.connections.settings import AnyConnection
 from harness.data.settings import AnyData, StdlibSettings
 from harness.evaluation.settings import EvaluationSettings
@@ -80,7 +81,7 @@ class Suite(Settings):
     evaluation: EvaluationSettings = EvaluationSettings()
     arms: dict[str, Arm] = Field(min_length=1)
     reported: tuple[Reported, ...] = Field(default=(), strict=False)
-    margin: float = Field(default=0.005, gt=0.0)
+    margin: float = Field(default=MARGIN, gt=0.0)
     """Losses closer than this count as equivalent, in the unit of the loss."""
     ladder: tuple[str, ...] = Field(default=(), strict=False)
     """Arms that are one and the same but for their budget: what a loss is worth in compute is read off them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from harness.compare.rules import RUNGS
 from harness.data.inputs import ImageInputs, Inputs
 from harness.data.settings import SymbolsSettings
 from harness.errors import nearest
@@ -14,9 +15,6 @@ from harness.suite.schema import Arm, Suite
 from harness.suite.yaml_lines import KeyPath
 
 Problem = tuple[KeyPath, str]
-
-RUNGS = 3
-"""Of a ladder, at least: floor, scale and exponent are three unknowns."""
 
 
 def problems(suite: Suite) -> Iterator[Problem]:

@@ -16,7 +16,7 @@ import pytest
 from harness.cli import main
 from harness.data.documents import Corpus, Document
 from harness.errors import UsageError
-from harness.run import costs, environment, measure
+from harness.run import costs, measure
 from harness.run.costs import FILE, Wanted, documents, keep, made_document, read_costs, wanted_arms
 from harness.run.layout import Layout
 from harness.run.recording import catch_up
@@ -212,21 +212,6 @@ def test_costs_that_were_half_recorded_are_recorded_whole(
     catch_up(layout, again, suite.name, made)
     (document,) = again.read_costs(suite.name)
     assert again.costs_measured(suite.name) == {document["key"]: document["when"]}
-
-
-def test_gpus_are_asked_for_only_where_there_is_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[list[str]] = []
-
-    def run(command: list[str], **_: Any) -> Any:
-        asked.append(command)
-        return subprocess.CompletedProcess(command, 0, stdout="NVIDIA H100 NVL\nNVIDIA A10G\n")
-
-    monkeypatch.setattr(subprocess, "run", run)
-    monkeypatch.setattr(environment, "DEVICE_FILES", ("/nowhere/at/all",))
-    assert environment.gpus.__wrapped__() == ()
-    assert asked == []
-    monkeypatch.setattr(environment, "DEVICE_FILES", ("/",))
-    assert environment.gpus.__wrapped__() == ("NVIDIA H100 NVL", "NVIDIA A10G")
 
 
 def stored(tmp_path: Path, *, root: str = "results") -> list[dict[str, Any]]:
