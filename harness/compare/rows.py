@@ -163,9 +163,7 @@ class _Table:
             loss=mean_interval(list(losses.values())) if losses else None,
             bits_per_byte=mean_of(done, BITS_PER_BYTE),
             perplexity=mean_of(done, PERPLEXITY),
-            accuracy=mean_of(
-                done, FULL_ACCURACY if any(FULL_ACCURACY in r.metrics for r in done.values()) else ACCURACY
-            ),
+            accuracy=mean_of(done, right),
             mfu=mean_of(done, MFU),
             expert_load=mean_of(done, EXPERT_LOAD),
             throughput_ratio=_ratio(done, base, SPEED) if speed is None else speed,

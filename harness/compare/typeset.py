@@ -112,8 +112,9 @@ def _grid(
         for row in rows
     )
     return (
-        f"<table>\n<caption>{html.escape(title)}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n"
-        "</table>"
+        f'<table class="sortable">\n<caption>{html.escape(title)}</caption>\n'
+        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n"
+        "</tbody>\n</table>"
     )
 
 

@@ -94,13 +94,13 @@ def _chapter(facts: Facts, figures: Figures, chapter: Chapter) -> str:
 
 def _table(facts: Facts, study: Study) -> str:
     links = {row.arm: f"#{made_id(row.arm)}" for row in study.table.rows if row.n}
-    main = table_html(facts.suite, study.table, links=links).replace("<table>", '<table class="sortable">', 1)
+    main = table_html(facts.suite, study.table, links=links)
     parts = [
         _scrolled(main, "Comparison"),
         _details("What the columns mean, and what is not in them", notes(study.table)),
     ]
     if (pairs := pairs_html(study.table)) is not None:
-        inner = _scrolled(pairs.replace("<table>", '<table class="sortable">', 1), "Pairs")
+        inner = _scrolled(pairs, "Pairs")
         parts.append(
             _details("The pairs: what pairing bought, and what so many seeds can find", pair_notes(study.table), inner)
         )

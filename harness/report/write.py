@@ -17,6 +17,7 @@ from harness.report.drawing import Drawn, Missing
 from harness.report.facts import Facts, Study
 from harness.report.page import page
 from harness.report.svg import inline, png, svg
+from harness.run.celldir import write_whole
 
 FIGURES = "figures"
 
@@ -48,7 +49,7 @@ def write_page(facts: Facts, path: Path) -> list[Path]:
                     one = found[number].setdefault(chapter.key, [])
                     one += _draw(study, family, folder, suffix, files)
                     meter.add(1)
-        replace(path, page(facts, found, folder.name).encode())
+        write_whole(path, page(facts, found, folder.name).encode())
     except OSError as error:
         raise _unwritable(path, error) from error
     return [path, *files]
@@ -71,7 +72,7 @@ def _draw(
         contents = {"svg": text.encode(), "png": png(drawing.figure), "csv": to_csv(drawing.rows).encode()}
         for form, data in contents.items():
             files.append(folder / f"{stem}.{form}")
-            replace(files[-1], data)
+            write_whole(files[-1], data)
         made.append(
             Shown(
                 stem=stem, folder=folder.name, title=drawing.title, caption=drawing.caption, alt=drawing.alt,
@@ -88,16 +89,6 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def replace(path: Path, data: bytes) -> None:
-    """The file has its old content or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def check_writable(path: Path) -> None:

@@ -26,7 +26,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -43,14 +43,34 @@ RESUMED = ("train", "validation", "diagnostics")
 
 
 def write_json(path: Path, value: Any, *, compact: bool = False) -> None:
-    """Atomic: the file has its old content or the new one, never a part. `compact` is for many numbers."""
+    """Atomic as `write_whole`. `compact` is for many numbers."""
+    write_whole(path, (json.dumps(value, indent=None if compact else 2, sort_keys=True) + "\n").encode())
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Atomic: the file has its old content or the new one, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=None if compact else 2, sort_keys=True)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def held(path: Path) -> Iterator[bool]:
+    """Hold a file while inside: True when it is ours, False when another process has it. It ends with its process,
+    however that ends."""
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
 
 
 def read_json(path: Path) -> Any:
@@ -231,16 +251,9 @@ class CellDir:
             return True
         return False
 
-    @contextmanager
-    def lease(self) -> Iterator[bool]:
+    def lease(self) -> AbstractContextManager[bool]:
         """Hold the cell: True when it is ours, False when another process has it."""
-        with (self.path / "lease").open("ab") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            yield True
+        return held(self.path / "lease")
 
 
 class Look:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, first_line
+from harness.run.celldir import held
 from harness.run.costs import Wanted, documents, fingerprint, has_all, keep, made_document, wanted_arms
 from harness.run.executors import server
 from harness.run.layout import Layout
@@ -36,7 +36,7 @@ def measure_costs(
         here = [one for one in documents(layout, suite.name) if one["machine_key"] == digest(machine)]
         if not force and any(has_all(one, wanted) for one in here):
             return False
-        with _alone(layout) as alone:
+        with held(layout.root / "costs.lock") as alone:
             if not alone:
                 print("costs are being measured by another run; the next run measures these", file=sys.stderr)
                 return False
@@ -106,18 +106,6 @@ def _work(*arguments: Any) -> None:
     from harness.run.interleave import work  # torch, in the worker alone
 
     work(*arguments)
-
-
-@contextmanager
-def _alone(layout: Layout) -> Iterator[bool]:
-    """True while nobody else measures into this results folder."""
-    with (layout.root / "costs.lock").open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
 
 
 @contextmanager

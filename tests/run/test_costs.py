@@ -16,7 +16,7 @@ import pytest
 from harness.cli import main
 from harness.data.documents import Corpus, Document
 from harness.errors import UsageError
-from harness.run import costs, measure
+from harness.run import celldir, costs, measure
 from harness.run.costs import FILE, Wanted, documents, keep, made_document, read_costs, wanted_arms
 from harness.run.layout import Layout
 from harness.run.recording import catch_up
@@ -299,7 +299,7 @@ def test_nothing_is_measured_while_another_run_measures_or_a_cell_runs(
     def measure_now() -> bool:
         return measure.measure_costs(layout, suite, made, None, smoke=True, force=False)
 
-    with measure._alone(layout) as alone:
+    with celldir.held(layout.root / "costs.lock") as alone:
         assert alone
         assert not measure_now()
     assert "being measured by another run" in capsys.readouterr().err

@@ -241,9 +241,11 @@ def _gains(study: Study) -> list[Drawing]:
             continue
         looks = lines(study.arms, study.baseline)
         few = len(found) <= FEW
-        figure, panels = (
-            (lambda made: (made[0], [made[1]]))(single()) if few else multiples(len(found), sharex=True, sharey=True)
-        )
+        if few:
+            figure, only = single()
+            panels = [only]
+        else:
+            figure, panels = multiples(len(found), sharex=True, sharey=True)
         for number, (arm, profile) in enumerate(found.items()):
             axes = panels[0] if few else panels[number]
             look = looks[arm] if few else Line(PALETTE[0], "-", "")
