@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from harness.compare.columns import MISSING, metric_name
+from harness.compare.markdown import grid
 from harness.compare.statistics import mean_interval
 
 SHOWN = (
@@ -31,13 +32,9 @@ def scores_table(arms: Mapping[str, Sequence[Scores]]) -> str:
                 count = f"{asked[0][f'{label}/documents']:,.0f}"
                 numbers = [_number(asked, f"{label}/{metric}", several) for metric in metrics]
                 lines.append([label, arm, *([str(len(asked))] if several else []), count, *numbers])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
-    text = [f"| {' | '.join(line)} |" for line in padded]
-    text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     about = "half the 95% t interval over seeds" if several else "the standard error over documents"
     note = f"±: {about}. task:N: its first N documents. gold_bits_per_byte, margin (nats): of the right answer."
-    return "\n".join([*text, "", note])
+    return "\n".join([*grid(lines), "", note])
 
 
 def _number(seeds: Sequence[Scores], name: str, several: bool) -> str:

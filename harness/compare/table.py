@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.compare.columns import Column, choose, order, pair_columns
+from harness.compare.markdown import grid
 from harness.compare.results import ArmResult, Comparison
 from harness.compare.words import notes, pair_notes
 
@@ -152,20 +153,8 @@ def _grid(columns: Sequence[Column], rows: Sequence[ArmResult], bold: set[str]) 
         return f"**{text}**" if column.key == "loss" and row.arm in bold else text
 
     cells = [[column.title for column in columns], *([cell(column, row) for column in columns] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    left = [column.key in TEXTS for column in columns]
-
-    def line(texts: list[str]) -> str:
-        padded = [
-            text.ljust(width) if is_left else text.rjust(width)
-            for text, width, is_left in zip(texts, widths, left, strict=True)
-        ]
-        return f"| {' | '.join(padded)} |"
-
-    rules = [
-        "-" * (width + 2) if is_left else "-" * (width + 1) + ":" for width, is_left in zip(widths, left, strict=True)
-    ]
-    return "\n".join([line(cells[0]), f"|{'|'.join(rules)}|", *(line(row) for row in cells[1:])])
+    right = [place for place, column in enumerate(columns) if column.key not in TEXTS]
+    return "\n".join(grid(cells, right))
 
 
 TEXTS = ("arm", "verdict", "against")

@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.compare.bootstrap import document_interval, hierarchical_interval
 from harness.compare.columns import MISSING, between, plus_minus
+from harness.compare.markdown import grid
 from harness.compare.results import Comparison
 from harness.compare.statistics import Estimate, McNemar, mcnemar, mean_interval
 
@@ -126,8 +127,4 @@ def cells_of(one: TaskResult) -> tuple[str, ...]:
 
 def tasks_markdown(results: Sequence[TaskResult]) -> str:
     """A line for every task, measure and arm."""
-    lines = [HEADS, *(cells_of(one) for one in results)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(HEADS))]
-    text = [f"| {' | '.join(c.ljust(w) for c, w in zip(line, widths, strict=True))} |" for line in lines]
-    text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join([*text, "", ABOUT])
+    return "\n".join([*grid([HEADS, *(cells_of(one) for one in results)]), "", ABOUT])
