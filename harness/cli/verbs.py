@@ -159,7 +159,7 @@ def status(options: argparse.Namespace) -> int:
 def compare(options: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from harness.compare.table import Layout, render
+    from harness.compare.table import TableLayout, render
     from harness.errors import nearest
     from harness.run.answer import compare_cells
 
@@ -175,7 +175,7 @@ def compare(options: argparse.Namespace) -> int:
     tables = compare_cells(
         asked.layout, tracker, asked.suite, asked.cells, options.baseline, options.match, options.force
     )
-    shown = Layout(columns=options.columns, sort=options.sort, only_changed=options.only_changed)
+    shown = TableLayout(columns=options.columns, sort=options.sort, only_changed=options.only_changed)
     print(render(options.format, asked.suite.name, tables, shown))
     if options.documents:
         from harness.compare.tasks import tasks_markdown

@@ -50,9 +50,7 @@ def documents(arm: Mapping[int, Windows], baseline: Mapping[int, Windows], seeds
     chosen = list(seeds)
     if not chosen or any(seed not in arm or seed not in baseline for seed in chosen):
         return None
-    if len({(arm[seed].sizes, baseline[seed].sizes) for seed in chosen}) > 1 or arm[chosen[0]].sizes != (
-        baseline[chosen[0]].sizes
-    ):
+    if len({side[seed].sizes for side in (arm, baseline) for seed in chosen}) > 1:
         return None
     differences_SK = np.stack([arm[seed].blocks() - baseline[seed].blocks() for seed in chosen])
     return Documents(

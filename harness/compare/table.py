@@ -19,7 +19,7 @@ FORMATS = ("md", "csv", "json", "tex", "html")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class TableLayout:
     """Which columns of a table are shown, and in which order its rows stand. JSON and CSV have everything, and heed
     the order alone."""
 
@@ -28,10 +28,10 @@ class Layout:
     only_changed: bool = False
 
 
-EVERYTHING = Layout()
+EVERYTHING = TableLayout()
 
 
-def render(form: str, suite: str, tables: Sequence[Comparison], layout: Layout = EVERYTHING) -> str:
+def render(form: str, suite: str, tables: Sequence[Comparison], layout: TableLayout = EVERYTHING) -> str:
     """`form` is one of FORMATS. Raises UsageError for columns that a table has not."""
     if form == "json":
         return json.dumps(to_json(suite, tables, layout), indent=2)
@@ -44,7 +44,7 @@ def render(form: str, suite: str, tables: Sequence[Comparison], layout: Layout =
     return to_latex(suite, tables, layout) if form == "tex" else to_html(suite, tables, layout)
 
 
-def to_json(suite: str, tables: Sequence[Comparison], layout: Layout = EVERYTHING) -> dict[str, Any]:
+def to_json(suite: str, tables: Sequence[Comparison], layout: TableLayout = EVERYTHING) -> dict[str, Any]:
     """The document that `compare --format json` prints. Intervals are [low, high] at 95%; null is not known. The arms
     of all tables stand in one list, each with its own baseline."""
     arms = [_arm(table, row) for table in tables for row in order(table, layout.sort)]
@@ -127,7 +127,7 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def to_markdown(tables: Sequence[Comparison], layout: Layout = EVERYTHING) -> str:
+def to_markdown(tables: Sequence[Comparison], layout: TableLayout = EVERYTHING) -> str:
     """Every table with its notes; where there are several, under its baseline's name."""
     made = [_markdown(table, order(table, layout.sort), chosen(table, layout)) for table in tables]
     if len(tables) == 1:
@@ -135,7 +135,7 @@ def to_markdown(tables: Sequence[Comparison], layout: Layout = EVERYTHING) -> st
     return "\n\n".join(f"### Against {table.baseline}\n\n{text}" for table, text in zip(tables, made, strict=True))
 
 
-def chosen(table: Comparison, layout: Layout) -> list[Column]:
+def chosen(table: Comparison, layout: TableLayout) -> list[Column]:
     return choose(table, layout.columns, layout.only_changed)
 
 
@@ -161,7 +161,7 @@ TEXTS = ("arm", "verdict", "against")
 """Columns of words, which stand to the left."""
 
 
-def to_csv(suite: str, tables: Sequence[Comparison], layout: Layout = EVERYTHING) -> str:
+def to_csv(suite: str, tables: Sequence[Comparison], layout: TableLayout = EVERYTHING) -> str:
     """One line an arm, the JSON's keys as columns, intervals and scores spread over columns of their own."""
     flat = []
     for arm in to_json(suite, tables, layout)["arms"]:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from harness.compare.columns import Column, order, pair_columns
 from harness.compare.results import ArmResult, Comparison
-from harness.compare.table import EVERYTHING, TEXTS, Layout, chosen
+from harness.compare.table import EVERYTHING, TEXTS, TableLayout, chosen
 from harness.compare.words import notes, pair_notes, verdict
 
 _LATEX = {
@@ -25,13 +25,13 @@ def latex(text: str) -> str:
     return re.sub(r"(?<![\w.])-(?=\d)", "$-$", escaped)
 
 
-def to_latex(suite: str, tables: Sequence[Comparison], layout: Layout = EVERYTHING) -> str:
+def to_latex(suite: str, tables: Sequence[Comparison], layout: TableLayout = EVERYTHING) -> str:
     """A table environment for every baseline; needs \\usepackage{booktabs}. The caption states seeds, tokens and
     hardware, the notes stand below as comments."""
     return "\n\n".join(_latex_table(suite, table, layout) for table in tables)
 
 
-def _latex_table(suite: str, table: Comparison, layout: Layout) -> str:
+def _latex_table(suite: str, table: Comparison, layout: TableLayout) -> str:
     columns, rows = chosen(table, layout), order(table, layout.sort)
 
     def cell(column: Column, row: ArmResult) -> str:
@@ -70,7 +70,7 @@ def caption(suite: str, table: Comparison) -> str:
     )
 
 
-def to_html(suite: str, tables: Sequence[Comparison], layout: Layout = EVERYTHING) -> str:
+def to_html(suite: str, tables: Sequence[Comparison], layout: TableLayout = EVERYTHING) -> str:
     """A fragment: verdict, table and notes of every baseline, and the table of the pairs."""
     parts = []
     for table in tables:
@@ -91,7 +91,7 @@ def pairs_html(table: Comparison) -> str | None:
 
 
 def table_html(
-    suite: str, table: Comparison, layout: Layout = EVERYTHING, links: Mapping[str, str] | None = None
+    suite: str, table: Comparison, layout: TableLayout = EVERYTHING, links: Mapping[str, str] | None = None
 ) -> str:
     """The table alone. Cells carry the number that they are sorted by in `data-value`; losses link to where `links`
     says that their arm was made."""

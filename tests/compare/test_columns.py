@@ -10,7 +10,7 @@ from compare_support import compared, study
 
 from harness.compare.columns import choose, columns, order, pair_columns
 from harness.compare.results import ArmResult, Comparison, View, Wanted
-from harness.compare.table import Layout, render, to_markdown
+from harness.compare.table import TableLayout, render, to_markdown
 from harness.errors import UsageError
 from harness.tracking import Record
 
@@ -25,7 +25,7 @@ def table(rows: list[ArmResult]) -> Comparison:
 
 def test_columns_are_chosen_by_key_and_the_arm_always_stands_first(table: Comparison) -> None:
     assert [column.key for column in choose(table, ("delta", "rho", "delta"))] == ["arm", "delta", "rho"]
-    text = to_markdown([table], Layout(columns=("verdict", "cloze/acc")))
+    text = to_markdown([table], TableLayout(columns=("verdict", "cloze/acc")))
     assert [cell.strip() for cell in text.splitlines()[0].strip("|").split("|")] == ["arm", "verdict", "cloze acc"]
 
 
@@ -38,7 +38,7 @@ def test_an_unknown_column_is_an_error_with_the_nearest(table: Comparison) -> No
 
 def test_a_column_that_no_row_has_is_there_for_whoever_asks_and_not_otherwise(table: Comparison) -> None:
     assert "peak_bytes" not in {column.key for column in choose(table)}
-    text = to_markdown([table], Layout(columns=("peak_bytes", "both"), sort="peak_bytes"))
+    text = to_markdown([table], TableLayout(columns=("peak_bytes", "both"), sort="peak_bytes"))
     assert [cell.strip() for cell in text.splitlines()[3].strip("|").split("|")] == ["dhc", "–", "–"]
     assert "both" not in {column.key for column in pair_columns(table)}
 
@@ -49,7 +49,7 @@ def test_rows_are_sorted_by_a_columns_number_and_the_unknown_come_last(table: Co
     assert order(table, "-saved_bytes")[0].arm == "dhc"
     assert [row.arm for row in order(table, "arm")] == ["dfc", "dhc", "residual"]
     assert [row.arm for row in order(table, None)] == ["residual", "dhc", "dfc"]
-    assert '"arm": "dhc"' in render("json", "s", [table], Layout(sort="delta")).split("\n      },")[0]
+    assert '"arm": "dhc"' in render("json", "s", [table], TableLayout(sort="delta")).split("\n      },")[0]
 
 
 def test_columns_in_which_no_row_differs_can_be_left_out(table: Comparison) -> None:

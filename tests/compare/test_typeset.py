@@ -12,7 +12,7 @@ import pytest
 from compare_support import study
 
 from harness.compare.results import ArmResult
-from harness.compare.table import Layout, render, to_markdown
+from harness.compare.table import TableLayout, render, to_markdown
 from harness.compare.typeset import latex
 
 EVIL = "<script>alert(1)</script> & 50% of_$x^2"
@@ -87,7 +87,7 @@ def test_html_has_the_tables_cells_and_escapes_everything(rows: list[ArmResult])
 
 
 def test_layout_is_heeded_by_every_form(rows: list[ArmResult]) -> None:
-    layout = Layout(columns=("delta",), sort="delta")
+    layout = TableLayout(columns=("delta",), sort="delta")
     for form, first in (("md", "| dhc "), ("tex", "dhc & "), ("html", '<tr data-arm="dhc"')):
         text = render(form, "s", [study(rows)], layout)
         assert first in text
