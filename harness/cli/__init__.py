@@ -6,14 +6,17 @@ import os
 import sys
 from collections.abc import Sequence
 
-from harness.cli.options import make_parser
+from harness.cli.options import CALIBRATE, make_parser
 from harness.errors import INTERRUPTED, OK, HarnessError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
     parser = make_parser()
-    known, rest = parser.parse_known_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:2] == CALIBRATE.split():  # a verb of two words
+        words[:2] = [CALIBRATE]
+    known, rest = parser.parse_known_args(words)
     # argparse takes all positionals where it meets the first; settings may also stand after the options.
     stray = [word for word in rest if word.startswith("-") or "=" not in word]
     if stray or (rest and "overrides" not in known):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 
 from harness import __version__
-from harness.cli import verbs
+from harness.cli import gating, verbs
+
+CALIBRATE = "gate calibrate"
 
 EPILOG = """\
 SUITE is a file, or the name of one in suites/. Settings follow it as key=value, dotted and typed by the schema:
@@ -38,6 +40,7 @@ def make_parser() -> argparse.ArgumentParser:
         if suite:
             added.add_argument("suite", metavar="SUITE")
             added.add_argument("overrides", metavar="key=value", nargs="*", default=[])
+        if suite and not name.startswith("gate"):
             added.add_argument(
                 "-k", dest="expression", metavar="EXPR", help="only the cells that match, such as 'dhc and not seed=1'"
             )
@@ -99,6 +102,11 @@ def make_parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--force", action="store_true", help="also compare cells of other hardware, code or data, and mark them"
     )
+    _gate(verb("gate", gating.gate, "judge the code at hand against a baseline: did the models get worse?"))
+    noise = verb(CALIBRATE, gating.calibrate, "measure what a suite's losses vary by, and what a gate can see")
+    noise.add_argument("--baseline", metavar="FILE", help="beside which the calibration lies")
+    noise.add_argument("--jobs", "-j", type=_positive, default=2, metavar="N", help="cells at a time (default: 2)")
+    noise.set_defaults(expression=None, smoke=False)
     conform = verb("conform", verbs.conform, "hold an implementation of a connection against the laws", suite=False)
     conform.add_argument("target", metavar="TARGET", nargs="?", help="a type, a tag such as dhc-n4, or a peer")
     conform.add_argument("settings", metavar="key=value", nargs="*", help="settings of the type, or rate=N of a peer")
@@ -127,6 +135,27 @@ def make_parser() -> argparse.ArgumentParser:
     doctor = verb("doctor", verbs.doctor, "check the installation, the results folder and the tracker", suite=False)
     doctor.add_argument("--json", action="store_true")
     return parser
+
+
+def _gate(gate: argparse.ArgumentParser) -> None:
+    gate.set_defaults(expression=None, smoke=False)
+    gate.add_argument("--baseline", metavar="FILE", help="default: results/baselines/<suite>.json")
+    gate.add_argument(
+        "--layers", metavar="L0,...", default="L0,L1,L2,L3", help="which rules (default: all; docs/gate.md)"
+    )
+    gate.add_argument(
+        "--relative", metavar="REV", help="compare with this commit, run beside the code at hand, instead of a file"
+    )
+    gate.add_argument("--anchor", metavar="FILE", help="of L3; default: <baseline>.anchor.json, where it is there")
+    gate.add_argument("--stale-ok", action="store_true", help="use a calibration that is too old or of something else")
+    gate.add_argument("--jobs", "-j", type=_positive, default=2, metavar="N", help="cells at a time (default: 2)")
+    gate.add_argument("--markdown", metavar="FILE", help="also write the report into this file")
+    gate.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
+    gate.add_argument("--json-file", metavar="FILE", help="also write it as JSON into this file")
+    gate.add_argument("--junit", metavar="FILE", help="also as JUnit XML")
+    gate.add_argument("--accept", action="store_true", help="judge nothing: train all seeds and write the baseline")
+    gate.add_argument("--reason", metavar="TEXT", help="why the numbers are what they are; kept in the baseline")
+    gate.add_argument("--as-anchor", action="store_true", help="with --accept: write the anchor of L3 instead")
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -32,7 +32,8 @@ class Asked(NamedTuple):
     """Only some of the suite's cells were chosen."""
 
 
-def _ask(options: argparse.Namespace) -> Asked:
+def ask(options: argparse.Namespace) -> Asked:
+    """The suite that the command line names, with its data and cells. Raises UsageError for whatever is wrong."""
     from harness.data.documents import Corpus
     from harness.data.load import inputs_of, load_data
     from harness.evaluation.ours import check_ours
@@ -79,7 +80,7 @@ def plan(options: argparse.Namespace) -> int:
         raise UsageError("--devices, --fsdp and --mfu are for a chip of the table: --device h200")
     if options.fsdp and options.devices == 1:
         raise UsageError("--fsdp: there is one device to share among; --devices N")
-    asked = _ask(options)
+    asked = ask(options)
     chip = None
     if options.device not in (None, "here"):
         chip = table_machine(options.device, options.devices, options.fsdp, options.mfu)
@@ -99,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
     from harness.run.questions import check_lengths, check_questions
     from harness.run.runner import RunOptions, run_suite, will_run
 
-    asked = _ask(options)
+    asked = ask(options)
     choice = RunOptions(
         jobs=options.jobs,
         fail_fast=options.fail_fast,
@@ -147,7 +148,7 @@ def _say_answer(asked: Asked, news: bool) -> None:
 def status(options: argparse.Namespace) -> int:
     from harness.run.status import cell_states, status_text
 
-    asked = _ask(options)
+    asked = ask(options)
     states = cell_states(asked.layout, asked.cells)
     if options.json:
         print(json.dumps({"suite": asked.suite.name, "cells": states}, indent=2))
@@ -166,7 +167,7 @@ def compare(options: argparse.Namespace) -> int:
     if options.documents and options.format != "md":
         raise UsageError("--documents: a second table, for --format md; harness report has it too")
 
-    asked = _ask(options)
+    asked = ask(options)
     if options.baseline is not None and options.baseline not in asked.suite.arms:
         raise UsageError(
             f"--baseline: no arm is called '{options.baseline}'{nearest(options.baseline, asked.suite.arms)}"
@@ -200,7 +201,7 @@ def report(options: argparse.Namespace) -> int:
     from harness.errors import nearest
     from harness.report.make import write_report
 
-    asked = _ask(options)
+    asked = ask(options)
     if options.baseline is not None and options.baseline not in asked.suite.arms:
         raise UsageError(
             f"--baseline: no arm is called '{options.baseline}'{nearest(options.baseline, asked.suite.arms)}"

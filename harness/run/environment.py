@@ -45,11 +45,11 @@ def code() -> dict[str, Any]:
 
 
 @functools.cache
-def source_digest() -> str:
-    """Of the files of the packages in `DECIDING`, as they were when this process first asked."""
+def source_digest(parts: tuple[str, ...] = DECIDING) -> str:
+    """Of the files of packages of ours, as they were when this process first asked."""
     package = Path(__file__).resolve().parents[1]
     found = hashlib.sha256()
-    for name in DECIDING:
+    for name in parts:
         for path in sorted((package / name).rglob("*")):
             if path.suffix in (".py", ".yaml"):
                 found.update(f"{path.relative_to(package).as_posix()}\0".encode() + path.read_bytes() + b"\0")

@@ -12,6 +12,7 @@ from harness.data.settings import AnyData, StdlibSettings
 from harness.evaluation.settings import EvaluationSettings
 from harness.models.settings import AnyModel
 from harness.settings import Settings
+from harness.suite.gating import GateSettings
 from harness.training.settings import TrainSettings
 
 
@@ -85,6 +86,8 @@ class Suite(Settings):
     """Losses closer than this count as equivalent, in the unit of the loss."""
     ladder: tuple[str, ...] = Field(default=(), strict=False)
     """Arms that are one and the same but for their budget: what a loss is worth in compute is read off them."""
+    gate: GateSettings = GateSettings()
+    """Rules of `harness gate`."""
 
     def baseline_of(self, arm: str) -> str:
         """The arm that `arm` is compared with."""

@@ -1,0 +1,114 @@
+"""What `harness gate` and `harness gate calibrate` do. Every heavy import is inside, as in `verbs.py`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.cli.verbs import Asked, ask
+from harness.errors import INTERRUPTED, OK, UsageError, nearest
+
+if TYPE_CHECKING:
+    from harness.gate.findings import Layer
+    from harness.gate.runs import Question
+
+
+def _question(options: argparse.Namespace) -> tuple[Question, Path]:
+    """What is to be gated, and the baseline's file."""
+    from harness.gate.baseline import baseline_path
+    from harness.gate.runs import Question
+    from harness.suite.find import find_suite
+
+    asked: Asked = ask(options)
+    question = Question(
+        suite=asked.suite,
+        data=asked.data,
+        path=find_suite(options.suite),
+        overrides=tuple(options.overrides),
+        results=asked.layout.root,
+        jobs=options.jobs,
+    )
+    place = asked.layout.suite_place(asked.suite.name).name
+    return question, Path(options.baseline) if options.baseline else baseline_path(place)
+
+
+def gate(options: argparse.Namespace) -> int:
+    from harness.gate.runs import Interrupted
+
+    if options.accept != (options.reason is not None):
+        raise UsageError('a baseline is accepted for a reason: --accept --reason "..."')
+    if options.accept and not options.reason.strip():
+        raise UsageError("--reason: says nothing; a baseline is reviewed like code")
+    question, file = _question(options)
+    try:
+        return _accept(options, question, file) if options.accept else _judge(options, question, file)
+    except (Interrupted, KeyboardInterrupt):
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _judge(options: argparse.Namespace, question: Question, file: Path) -> int:
+    from harness.gate.output import document, markdown, write_outputs
+    from harness.gate.run import GateOptions, gate
+
+    chosen = GateOptions(
+        baseline=file,
+        layers=_layers(options.layers),
+        anchor=Path(options.anchor) if options.anchor else None,
+        relative=options.relative,
+        stale_ok=options.stale_ok,
+    )
+    report = gate(question, chosen)
+    print(json.dumps(document(report), indent=2) if options.json else markdown(report))
+    write_outputs(
+        report,
+        markdown_file=options.markdown,
+        json_file=options.json_file,
+        junit_file=options.junit,
+    )
+    return report.exit_code
+
+
+def _accept(options: argparse.Namespace, question: Question, file: Path) -> int:
+    from harness.gate.accept import accept
+    from harness.gate.baseline import anchor_path
+
+    if options.relative is not None:
+        raise UsageError("--accept: a baseline is of the code at hand; without --relative")
+    place = Path(options.anchor) if options.anchor else anchor_path(file) if options.as_anchor else file
+    made = accept(question, place, options.reason.strip())
+    count = sum(len(arm.seeds) for arm in made.arms.values())
+    print(f"accepted: {place}: {len(made.arms)} arms, {count} runs; commit it with its reason: {made.reason}")
+    return OK
+
+
+def calibrate(options: argparse.Namespace) -> int:
+    from harness.gate.baseline import noise_path
+    from harness.gate.calibrate import calibrate
+    from harness.gate.noise import noise_markdown
+    from harness.gate.runs import Interrupted
+
+    question, file = _question(options)
+    try:
+        made = calibrate(question, noise_path(file))
+    except (Interrupted, KeyboardInterrupt):
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+    print(noise_markdown(made))
+    print(f"calibrated: {noise_path(file)}")
+    return OK
+
+
+def _layers(text: str) -> tuple[Layer, ...]:
+    from harness.gate.findings import LAYERS
+
+    names = [name.strip().upper() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in LAYERS:
+            raise UsageError(f"--layers: no layer is called '{name}'{nearest(name, LAYERS)}")
+    if not names:
+        raise UsageError(f"--layers: names no layer; known: {', '.join(LAYERS)}")
+    return tuple(layer for layer in LAYERS if layer in names)

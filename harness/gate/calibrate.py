@@ -1,0 +1,115 @@
+"""`harness gate calibrate`: how much a suite's losses vary, by what, on this machine."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from harness.errors import HarnessError
+from harness.gate.noise import Deviation, Noise, paired_noise
+from harness.gate.power import power_table
+from harness.gate.reference import digests_of_cell
+from harness.gate.rule import Spread, pooled
+from harness.gate.run import check_seeds, say, suite_digest
+from harness.gate.runs import Here, Key, Question, environment_of, seed_run
+from harness.run.celldir import HELD_OUT, CellDir, read_json
+from harness.run.environment import code
+from harness.suite.cells import stream_seeds
+
+COMPONENT_SEEDS = 10
+"""Of the runs in which only the initial weights, or only the order of the data, differ."""
+
+Losses = dict[str, dict[int, float]]
+
+
+def calibrate(asked: Question, path: Path) -> Noise:
+    """Train what is missing, and write the file. Raises HarnessError where runs failed: noise is not measured on what
+    happened to survive."""
+    check_seeds(asked)
+    suite, here = asked.suite, Here(asked)
+    rule, baseline = suite.gate, suite.baseline
+    common = (*suite.seeds, *rule.confirm)
+    say(f"{len(common) + len(rule.calibrate)} seeds of {baseline}, {len(common)} of every other arm")
+    cells = here.seeds(common, list(suite.arms)) | here.seeds(rule.calibrate, [baseline])
+    losses = _losses(cells, list(suite.arms))
+    pairs, paired = paired_noise(losses, baseline)
+    seed = pooled(list(of_arm.values()) for of_arm in losses.values())
+    chosen = common[:COMPONENT_SEEDS]
+    first = stream_seeds(suite.seeds[0], suite.streams)
+    say(f"{len(chosen)} runs with other weights and the same batches, {len(chosen)} the other way round")
+    order = {"data": first["data"]}
+    weights = {"backbone": first["backbone"], "connection": first["connection"]}
+    initialisation = pooled(_losses(here.streams(chosen, baseline, order), [baseline]).values_of(baseline))
+    ordering = pooled(_losses(here.streams(chosen, baseline, weights), [baseline]).values_of(baseline))
+    if paired is None or seed is None or initialisation is None or ordering is None:
+        raise HarnessError("gate calibrate: a suite needs two arms and two seeds to have noise")
+    document, document_paired = _documents(cells, baseline, common)
+    directory = next(iter(cells.values()))
+    made = Noise(
+        suite=suite.name,
+        suite_digest=suite_digest(asked.path),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        commit=code()["commit"],
+        environment=environment_of(directory),
+        digests=digests_of_cell(directory),
+        precision=suite.arms[baseline].train.precision,
+        seed=_deviation(seed),
+        initialisation=_deviation(initialisation),
+        order=_deviation(ordering),
+        paired=_deviation(paired),
+        pairs=pairs,
+        document=document,
+        document_paired=document_paired,
+        losses={arm: {str(one): loss for one, loss in sorted(of_arm.items())} for arm, of_arm in losses.items()},
+        power=power_table(list(suite.arms), paired.sd, paired, rule, len(suite.seeds)),
+    )
+    made.write(path)
+    return made
+
+
+class _ByArm(Losses):
+    def values_of(self, arm: str) -> list[list[float]]:
+        return [list(self[arm].values())]
+
+
+def _losses(cells: Mapping[Key, CellDir], arms: Sequence[str]) -> _ByArm:
+    found = _ByArm({arm: {} for arm in arms})
+    failed = []
+    for (arm, seed), cell in cells.items():
+        run = seed_run(cell)
+        if run.loss is None:
+            failed.append(f"{arm}-s{seed} ({run.failure})")
+        else:
+            found[arm][seed] = run.loss
+    if failed:
+        raise HarnessError(f"gate calibrate: not written, noise is of runs that all ended: {', '.join(failed)}")
+    return found
+
+
+def _deviation(spread: Spread) -> Deviation:
+    return Deviation(sd=spread.sd, df=spread.df)
+
+
+def _documents(cells: Mapping[Key, CellDir], baseline: str, seeds: Sequence[int]) -> tuple[float, float]:
+    """Standard errors over pieces of the held-out text: of one run's mean, and of a paired difference's, each the mean
+    over runs."""
+    pieces = {key: _piece_losses(cell) for key, cell in cells.items()}
+    alone = [_standard_error(pieces[baseline, seed]) for seed in seeds]
+    paired = [
+        _standard_error([one - other for one, other in zip(losses, pieces[baseline, seed], strict=True)])
+        for (arm, seed), losses in pieces.items()
+        if arm != baseline
+    ]
+    return statistics.mean(alone), statistics.mean(paired)
+
+
+def _piece_losses(cell: CellDir) -> list[float]:
+    kept = read_json(cell.path / HELD_OUT)
+    return [loss / size for loss, size in zip(kept["losses"], kept["sizes"], strict=True)]
+
+
+def _standard_error(values: Sequence[float]) -> float:
+    return statistics.stdev(values) / math.sqrt(len(values))

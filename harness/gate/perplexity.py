@@ -1,0 +1,150 @@
+"""L2 and L3: losses against a baseline, seed by seed, by the rule of `rule.py`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.gate.baseline import SeedRun
+from harness.gate.findings import Finding, SeedLine, State
+from harness.gate.reference import Reference
+from harness.gate.rule import Course, Drawn, Look, Spread, Stage, judge, look, more_seeds
+from harness.gate.runs import Here, Key, seed_run
+from harness.suite.gating import GateSettings
+
+
+class Perplexity:
+    """The suite's seeds, trained stage by stage as the rule asks for them."""
+
+    def __init__(
+        self,
+        here: Here,
+        reference: Reference,
+        seeds: Sequence[int],
+        rule: GateSettings,
+        paired: Spread | None,
+        unpaired: Spread | None,
+    ):
+        self.here, self.reference, self.rule = here, reference, rule
+        self.paired, self.unpaired = paired, unpaired
+        self.stages: dict[Stage, tuple[int, ...]] = {
+            "look 1": tuple(seeds[: rule.first_look]),
+            "look 2": tuple(seeds[rule.first_look :]),
+            "confirmation": tuple(rule.confirm),
+        }
+        self.mine: dict[Key, SeedRun] = {}
+        self.theirs: dict[Key, SeedRun] = {}
+        self.lines: list[SeedLine] = []
+
+    def findings(self, arms: Sequence[str], incomparable: Mapping[str, str]) -> list[Finding]:
+        """One for every arm. `incomparable`: arm -> why no number of it is compared."""
+        found = [
+            Finding(layer="L2", rule="loss", arm=arm, state="inconclusive", measured=why)
+            for arm, why in incomparable.items()
+        ]
+        compared = [arm for arm in arms if arm not in incomparable]
+        judged = judge(compared, self._take, self.rule) if compared else {}
+        for arm, one in judged.items():
+            state: State = one.verdict
+            found.append(
+                Finding(
+                    layer="L2", rule="loss", arm=arm, state=state, measured=self._words(arm, one),
+                    limit=f"fail: p ≤ {self.rule.alpha:g} and Δ > {self.rule.trivial * self.rule.margin:g}; "
+                    f"pass: Δ < {self.rule.margin:g} at 95%",
+                )
+            )  # fmt: skip
+        return sorted(found, key=lambda finding: arms.index(finding.arm or arms[0]))
+
+    def _take(self, stage: Stage, arms: Sequence[str]) -> Mapping[str, Drawn]:
+        seeds = self.stages[stage]
+        if not seeds:
+            return {arm: Drawn((), self.paired) for arm in arms}
+        mine = {key: seed_run(cell) for key, cell in self.here.seeds(seeds, arms).items()}
+        theirs = self.reference.runs(seeds, arms)
+        self.mine |= mine
+        self.theirs |= theirs
+        return {arm: self._drawn(stage, arm, seeds) for arm in arms}
+
+    def _drawn(self, stage: Stage, arm: str, seeds: Sequence[int]) -> Drawn:
+        lines = [self._line(stage, arm, seed) for seed in seeds]
+        self.lines += lines
+        known = [line for line in lines if line.difference is not None]
+        spread = self.paired if all(line.paired for line in known) else self.unpaired
+        return Drawn(tuple(line.difference for line in known if line.difference is not None), spread)
+
+    def _line(self, stage: Stage, arm: str, seed: int) -> SeedLine:
+        mine, theirs = self.mine.get((arm, seed)), self.theirs.get((arm, seed))
+        failure = mine.failure if mine else "was not trained"
+        if theirs is None:
+            failure = failure or "the baseline has no such seed"
+        elif theirs.failure is not None:
+            failure = failure or f"the baseline's failed: {theirs.failure}"
+        return SeedLine(
+            layer="L2", stage=stage, arm=arm, seed=seed, loss=mine.loss if mine else None,
+            baseline=theirs.loss if theirs else None, failure=failure,
+            paired=mine is not None and theirs is not None and mine.paired_with(theirs),
+        )  # fmt: skip
+
+    def _words(self, arm: str, one: Course) -> str:
+        if not one.looks:
+            return "fewer than two seeds have a loss on both sides"
+        words = "; ".join(_look_words(each) for each in one.looks)
+        pairs = [line for line in self.lines if line.arm == arm and line.difference is not None]
+        if not all(line.paired for line in pairs):
+            words += "; not paired: other batches or initial weights"
+        bits = self._bits(arm)
+        if bits is not None:
+            words += f"; {bits:+.4f} bits per byte"
+        if one.why:
+            words += f"; {one.why}"
+        elif one.verdict == "inconclusive" and (need := more_seeds(one.looks[-1], self.rule)) is not None:
+            words += f"; needs about {need} more seeds"
+        return words
+
+    def _bits(self, arm: str) -> float | None:
+        """Mean difference in bits per byte, where the loss is one of text."""
+        found = []
+        for key, mine in self.mine.items():
+            theirs = self.theirs.get(key)
+            if key[0] == arm and theirs and mine.bits_per_byte is not None and theirs.bits_per_byte is not None:
+                found.append(mine.bits_per_byte - theirs.bits_per_byte)
+        return sum(found) / len(found) if found else None
+
+
+def _look_words(one: Look) -> str:
+    spread = "calibrated" if one.calibrated else "its own"
+    percent = 100 * math.expm1(min(one.mean, 50.0))
+    return (
+        f"{one.stage} ({one.n} seeds): Δ {one.mean:+.4f} (perplexity {percent:+.2f}%), below {one.upper:+.4f} at 95%, "
+        f"SD {one.sd:.4f} ({spread}), p {one.p:.2g}, corrected {one.p_corrected:.2g}"
+    )
+
+
+def drift_finding(
+    arm: str, differences: Sequence[float], spread: Spread | None, rule: GateSettings, family: int
+) -> Finding:
+    """L3: no more may have been lost since the anchor, over however many steps, than `rule.drift` margins."""
+    one = look("look 1", differences, spread)
+    limit = f"Δ < {rule.drift * rule.margin:g} at 95%"
+    if one is None:
+        return Finding(
+            layer="L3", rule="drift", arm=arm, state="inconclusive", measured="fewer than two seeds", limit=limit
+        )
+    if one.upper < rule.drift * rule.margin:
+        state: State = "pass"
+    else:
+        worse = min(1.0, one.p * family) <= rule.alpha and one.mean > rule.trivial * rule.margin
+        state = "fail" if worse else "inconclusive"
+    words = f"{one.n} seeds: Δ {one.mean:+.4f}, below {one.upper:+.4f} at 95%, p {one.p:.2g}"
+    return Finding(layer="L3", rule="drift", arm=arm, state=state, measured=words, limit=limit)
+
+
+def budget(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What must be equal for losses to be of the same amount of training."""
+    train, model = settings.get("train", {}), settings.get("model", {})
+    return {
+        "train.steps": train.get("steps"),
+        "train.batch_size": train.get("batch_size"),
+        "model.context": model.get("context"),
+    }

@@ -1,0 +1,119 @@
+"""What a gate holds its runs against: the numbers of a file, or another commit's runs beside our own."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from harness.errors import InconclusiveError, UsageError, first_line
+from harness.gate.baseline import ArmBaseline, Baseline, Environment, SeedRun
+from harness.gate.runs import (
+    Key,
+    Question,
+    There,
+    cost_of,
+    environment_of,
+    golden_run,
+    seed_run,
+    settings_of,
+)
+from harness.run.celldir import CellDir, read_json
+
+
+class Reference(ABC):
+    """`arms` have what was measured once; `runs` are those of the seeds."""
+
+    arms: Mapping[str, ArmBaseline]
+    environment: Environment
+    digests: Mapping[str, str]
+    about: dict[str, Any]
+
+    @abstractmethod
+    def runs(self, seeds: Sequence[int], arms: Sequence[str]) -> dict[Key, SeedRun]:
+        """Those that there are."""
+
+
+class FromFile(Reference):
+    def __init__(self, path: Path, baseline: Baseline):
+        self.arms, self.environment, self.digests = baseline.arms, baseline.environment, baseline.digests
+        self.about = {
+            "file": path.as_posix(),
+            "reason": baseline.reason,
+            "created": baseline.created,
+            "commit": baseline.commit,
+        }
+
+    def runs(self, seeds: Sequence[int], arms: Sequence[str]) -> dict[Key, SeedRun]:
+        found = {(arm, seed): self.arms[arm].run(seed) for arm in arms if arm in self.arms for seed in seeds}
+        return {key: run for key, run in found.items() if run is not None}
+
+
+class FromCommit(Reference):
+    def __init__(self, there: There, revision: str):
+        self.there = there
+        cells = there.golden()
+        rows = there.throughput()
+        self.arms = {arm: measured_arm(cell, rows.get(arm)) for arm, cell in cells.items()}
+        first = next(iter(cells.values()))
+        self.environment, self.digests = environment_of(first), digests_of_cell(first)
+        self.about = {"commit": there.commit, "revision": revision, "reason": "run beside this code in the same job"}
+
+    def runs(self, seeds: Sequence[int], arms: Sequence[str]) -> dict[Key, SeedRun]:
+        known = [arm for arm in arms if arm in self.arms]
+        return {key: seed_run(cell) for key, cell in self.there.seeds(seeds, known).items()} if known else {}
+
+
+def measured_arm(cell: CellDir, row: Mapping[str, Any] | None) -> ArmBaseline:
+    """An arm from its golden cell, without seeds. Raises InconclusiveError where that run failed."""
+    golden, cost = golden_run(cell), cost_of(cell, row)
+    if golden.failure is not None or cost is None:
+        raise InconclusiveError(f"a golden run of what is compared with failed: {golden.failure}; log: {cell.log}")
+    return ArmBaseline(settings=settings_of(cell), golden=golden, cost=cost, seeds={})
+
+
+def digests_of_cell(cell: CellDir) -> dict[str, str]:
+    return dict((read_json(cell.path / "config.json") or {}).get("digests", {}))
+
+
+@contextmanager
+def worktree(asked: Question, revision: str) -> Iterator[There]:
+    """The runs of another commit of the harness's own checkout, from a worktree that is removed afterwards. Raises
+    UsageError for a revision that there is not."""
+    root = Path(__file__).resolve().parents[2]
+    commit = _git(root, "rev-parse", "--verify", f"{revision}^{{commit}}", about=revision)
+    top = Path(_git(root, "rev-parse", "--show-toplevel", about=revision))
+    with tempfile.TemporaryDirectory(prefix="harness-gate-") as folder:
+        tree = Path(folder) / "tree"
+        _git(root, "worktree", "add", "--detach", str(tree), commit, about=revision)
+        try:
+            yield There(asked, tree, commit, _suite_there(asked.path.resolve(), top, tree, revision))
+        finally:
+            _git(root, "worktree", "remove", "--force", str(tree), about=revision)
+
+
+def _suite_there(path: Path, top: Path, tree: Path, revision: str) -> Path:
+    """The suite as that commit has it; a suite from elsewhere is itself."""
+    if not path.is_relative_to(top):
+        return path
+    there = tree / path.relative_to(top)
+    if not there.exists():
+        raise InconclusiveError(f"--relative: {revision} has no {path.relative_to(top)} to be compared with")
+    return there
+
+
+def _git(root: Path, *arguments: str, about: str) -> str:
+    if about.startswith("-"):
+        raise UsageError(f"--relative: '{about}' is no revision")
+    command = ["git", "-C", str(root), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise UsageError(f"--relative: git cannot be run: {first_line(error)}") from error
+    if done.returncode:
+        raise UsageError(f"--relative: '{about}' is no revision of {root.name}'s checkout: {first_line(done.stderr)}")
+    return done.stdout.strip()

@@ -1,0 +1,211 @@
+"""A gate from start to end: what is compared, the layers one after another, and the report."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import InconclusiveError, UsageError
+from harness.gate.baseline import Baseline, SeedRun, anchor_path, differences, noise_path
+from harness.gate.findings import Finding, Layer, Report
+from harness.gate.golden import golden_findings, gone, start_findings
+from harness.gate.noise import Noise
+from harness.gate.perplexity import Perplexity, budget, drift_finding
+from harness.gate.price import cost_findings, divergence_findings
+from harness.gate.reference import FromCommit, FromFile, Reference, digests_of_cell, worktree
+from harness.gate.rule import Spread
+from harness.gate.runs import LOSS, Here, Question, cost_of, environment_of, golden_run, settings_of
+from harness.gate.start import measured_starts
+from harness.suite.cells import cells, digest
+from harness.suite.yaml_lines import load
+
+@dataclass(frozen=True, kw_only=True)
+class GateOptions:
+    baseline: Path
+    layers: tuple[Layer, ...]
+    anchor: Path | None = None
+    relative: str | None = None
+    stale_ok: bool = False
+
+
+def gate(asked: Question, options: GateOptions) -> Report:
+    """Judge the code at hand. Raises UsageError for a baseline that cannot be read, before anything runs, and
+    InconclusiveError where there is nothing to judge by."""
+    check_seeds(asked)
+    noise = Noise.read(noise_path(options.baseline), asked.suite.name)
+    anchor = _anchor(asked, options)
+    if options.relative is not None:
+        with worktree(asked, options.relative) as there:
+            return _Gate(asked, options, FromCommit(there, options.relative), noise, anchor).report()
+    reference = FromFile(options.baseline, Baseline.read(options.baseline, asked.suite.name))
+    return _Gate(asked, options, reference, noise, anchor).report()
+
+
+def check_seeds(asked: Question) -> None:
+    """Raises UsageError where the seeds of looks, confirmation and calibration are not apart."""
+    if problem := asked.suite.gate.problem(asked.suite.seeds):
+        raise UsageError(f"{asked.path}: gate.{problem[0]}: {problem[1]}")
+
+
+def suite_digest(path: Path) -> str:
+    """Of a suite file's content: comments and spacing do not count."""
+    return digest(load(path)[0])
+
+
+def _anchor(asked: Question, options: GateOptions) -> Baseline | None:
+    path = options.anchor or anchor_path(options.baseline)
+    if "L3" not in options.layers or (options.anchor is None and not path.exists()):
+        return None
+    return Baseline.read(path, asked.suite.name)
+
+
+class _Gate:
+    def __init__(
+        self, asked: Question, options: GateOptions, reference: Reference, noise: Noise | None, anchor: Baseline | None
+    ):
+        self.asked, self.options, self.reference, self.anchor = asked, options, reference, anchor
+        self.rule, self.arms = asked.suite.gate, list(asked.suite.arms)
+        self.here = Here(asked)
+        say(f"golden runs: {len(self.arms)} arms, {self.rule.golden_steps} steps")
+        self.golden = self.here.golden()
+        self.environment = next((env for cell in self.golden.values() if (env := environment_of(cell))), {})
+        self.digests = next((found for cell in self.golden.values() if (found := digests_of_cell(cell))), {})
+        self.settings = {arm: settings_of(cell) for arm, cell in self.golden.items()}
+        self.noise = self._trusted(noise)
+        self.made = Report(
+            suite=asked.suite.name,
+            unit=unit_of(asked),
+            against=reference.about,
+            environment=self.environment,
+            rules=asked.suite.gate.model_dump(mode="json") | {"seeds": list(asked.suite.seeds), "metric": LOSS},
+        )
+
+    def report(self) -> Report:
+        made, layers = self.made, self.options.layers
+        elsewhere = differences(self.environment, self.reference.environment)
+        other_data = differences(self.digests, self.reference.digests)
+        if elsewhere:
+            made.notes.append(f"another environment than the baseline's: {'; '.join(elsewhere)}")
+        if other_data:
+            made.notes.append(f"other data than the baseline's: {'; '.join(other_data)}")
+        if "L0" in layers:
+            made.findings += self._l0(bool(elsewhere), bool(other_data))
+        judged: Perplexity | None = None
+        if "L2" in layers or "L3" in layers:
+            say(f"perplexity: seeds {', '.join(map(str, self.asked.suite.seeds[: self.rule.first_look]))} first")
+            judged = self._perplexity()
+        found = judged.findings(self.arms, self._incomparable(elsewhere, other_data)) if judged else []
+        if "L1" in layers:
+            made.findings += self._l1(bool(elsewhere), judged)
+        if judged and "L2" in layers:
+            made.findings += found
+        if "L3" in layers and judged:
+            made.findings += self._l3(judged)
+        if judged:
+            made.seeds = judged.lines
+        return made
+
+    def _l0(self, elsewhere: bool, other_data: bool) -> list[Finding]:
+        found: list[Finding] = []
+        for arm, cell in self.golden.items():
+            theirs = self.reference.arms.get(arm)
+            found += golden_findings(
+                arm, self.settings[arm], golden_run(cell), theirs, self.rule,
+                same_environment=not elsewhere, same_data=not other_data,
+            )  # fmt: skip
+        first = self.asked.suite.model_copy(update={"seeds": self.asked.suite.seeds[:1]})
+        made = {cell.arm: cell for cell in cells(first, self.asked.data, self.asked.relative_to)}
+        starts = measured_starts(made, self.asked.relative_to)
+        return [*found, *start_findings(starts, self.rule), *gone(self.arms, self.reference.arms)]
+
+    def _l1(self, elsewhere: bool, judged: Perplexity | None) -> list[Finding]:
+        rows = self.here.throughput()
+        found: list[Finding] = []
+        for arm, cell in self.golden.items():
+            runs = _of_arm(judged.mine, arm) if judged else {}
+            reference = _of_arm(judged.theirs, arm) if judged else {}
+            sd = self.noise.seed.sd if self.noise else None
+            found += divergence_findings(arm, golden_run(cell), runs, reference if not elsewhere else {}, sd, self.rule)
+            theirs, mine = self.reference.arms.get(arm), cost_of(cell, rows.get(arm))
+            cost = theirs.cost if theirs else None
+            found += cost_findings(arm, mine, cost, self.rule, same_environment=not elsewhere)
+        return found
+
+    def _perplexity(self) -> Perplexity:
+        paired = unpaired = None
+        if self.noise is not None:
+            paired = self.noise.paired.spread
+            # Two runs that have neither batches nor weights in common differ by both of their deviations.
+            unpaired = Spread(math.sqrt(2) * self.noise.seed.sd, self.noise.seed.df)
+        return Perplexity(self.here, self.reference, self.asked.suite.seeds, self.rule, paired, unpaired)
+
+    def _incomparable(self, elsewhere: list[str], other_data: list[str]) -> dict[str, str]:
+        """Arms of which no number is compared, and why."""
+        found = {}
+        for arm in self.arms:
+            theirs = self.reference.arms.get(arm)
+            if theirs is None:
+                found[arm] = "no comparable baseline: it has no such arm"
+            elif elsewhere or other_data:
+                what = "environment" if elsewhere else "data"
+                found[arm] = f"no comparable baseline: another {what}; --relative REV runs the baseline commit here"
+            elif other := differences(_text(budget(self.settings[arm])), _text(budget(theirs.settings))):
+                found[arm] = f"no comparable baseline: another budget: {'; '.join(other)}"
+        return found
+
+    def _l3(self, judged: Perplexity) -> list[Finding]:
+        anchor = self.anchor
+        if anchor is None:
+            why = "there is no anchor (--anchor)"
+            return [Finding(layer="L3", rule="drift", arm=None, state="not judged", measured=why)]
+        elsewhere = differences(self.environment, anchor.environment) + differences(self.digests, anchor.digests)
+        found = []
+        for arm in self.arms:
+            mine = _of_arm(judged.mine, arm)
+            theirs = FromFile(Path(), anchor).runs(list(mine), [arm])
+            pairs = [(run, theirs[arm, seed]) for seed, run in mine.items() if (arm, seed) in theirs]
+            known = [one.loss - other.loss for one, other in pairs if one.loss is not None and other.loss is not None]
+            if elsewhere:
+                measured = f"another environment or data than the anchor's: {'; '.join(elsewhere)}"
+                found.append(Finding(layer="L3", rule="drift", arm=arm, state="inconclusive", measured=measured))
+                continue
+            paired = all(one.paired_with(other) for one, other in pairs)
+            spread = judged.paired if paired else judged.unpaired
+            found.append(drift_finding(arm, known, spread, self.rule, len(self.arms)))
+        return found
+
+    def _trusted(self, noise: Noise | None) -> Noise | None:
+        """The calibration, where it is needed. Raises InconclusiveError for a stale one."""
+        if noise is None or not {"L2", "L3"} & set(self.options.layers):
+            return None
+        precision = self.asked.suite.arms[self.asked.suite.baseline].train.precision
+        why = noise.stale(
+            suite_digest(self.asked.path), self.environment, self.digests, precision, self.rule.stale_days
+        )
+        if why and not self.options.stale_ok:
+            raise InconclusiveError(
+                f"{noise_path(self.options.baseline)}: the calibration is stale: {'; '.join(why)}; run harness gate "
+                "calibrate, or use it as it is with --stale-ok"
+            )
+        return noise
+
+
+def unit_of(asked: Question) -> str:
+    suite = asked.suite
+    return suite.arms[suite.baseline].model.unit(suite.data.KIND)
+
+
+def say(text: str) -> None:
+    print(f"gate: {text}", file=sys.stderr, flush=True)
+
+
+def _of_arm(runs: Mapping[tuple[str, int], SeedRun], arm: str) -> dict[int, SeedRun]:
+    return {seed: run for (name, seed), run in runs.items() if name == arm}
+
+
+def _text(values: Mapping[str, Any]) -> dict[str, str]:
+    return {key: str(value) for key, value in values.items()}
