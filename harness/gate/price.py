@@ -71,10 +71,10 @@ def cost_findings(
             layer="L1", rule="measured costs", arm=arm, state="not judged", measured="another environment",
         )  # fmt: skip
         return
-    rise = mine.saved_bytes / theirs.saved_bytes - 1
+    rise = mine.saved_bytes - theirs.saved_bytes
     yield Finding(
-        layer="L1", rule="saved bytes", arm=arm, state="pass" if rise <= rule.memory else "fail",
-        measured=f"{mine.saved_bytes:,} ({rise:+.1%})", limit=f"{rule.memory:+.1%}",
+        layer="L1", rule="saved bytes", arm=arm, state="pass" if rise <= rule.memory * theirs.saved_bytes else "fail",
+        measured=f"{mine.saved_bytes:,} ({rise / theirs.saved_bytes:+.1%})", limit=f"{rule.memory:+.1%}",
     )  # fmt: skip
     yield _peak(arm, mine.peak_bytes, theirs.peak_bytes, rule)
     yield _throughput(arm, mine, theirs, rule)

@@ -23,6 +23,7 @@ from harness.gate.start import measured_starts
 from harness.suite.cells import cells, digest
 from harness.suite.yaml_lines import load
 
+
 @dataclass(frozen=True, kw_only=True)
 class GateOptions:
     baseline: Path

@@ -24,7 +24,9 @@ def test_a_look_without_calibration_is_scipys_one_sided_t_test() -> None:
     assert found is not None
     expected = stats.ttest_1samp(differences, 0.0, alternative="greater")
     assert found.p == pytest.approx(expected.pvalue, rel=1e-9)
-    assert found.upper == pytest.approx(stats.ttest_1samp(differences, 0, alternative="less").confidence_interval().high)
+    assert found.upper == pytest.approx(
+        stats.ttest_1samp(differences, 0, alternative="less").confidence_interval().high
+    )
     assert (found.n, found.df, found.calibrated) == (5, 4, False)
 
 
