@@ -1,4 +1,4 @@
-"""Planted harms: what every layer of the gate says of each, by real gates of a copy of the package with one line changed.
+"""Planted harms: what every layer of the gate says of each, by real gates of a copy of the package with a line changed.
 
     python benchmarks/gate_harms.py                       # all of them; two to three minutes each on two cores
     python benchmarks/gate_harms.py --harms warmup clip   # some

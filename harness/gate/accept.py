@@ -29,7 +29,8 @@ def accept(asked: Question, path: Path, reason: str) -> Baseline:
     runs = {key: seed_run(cell) for key, cell in here.seeds(seeds, list(suite.arms)).items()}
     if failed := [f"{arm}-s{seed} ({run.failure})" for (arm, seed), run in runs.items() if run.failure is not None]:
         raise RefusedError(f"--accept: not written, a baseline is of runs that ended: {', '.join(failed)}")
-    arms = {arm: measured_arm(cell, rows.get(arm)) for arm, cell in golden.items()}
+    settings = here.settings()
+    arms = {arm: measured_arm(cell, rows.get(arm), settings[arm]) for arm, cell in golden.items()}
     first, made_by = next(iter(golden.values())), code()
     made = Baseline(
         suite=suite.name,

@@ -13,6 +13,7 @@ from typing import Any
 from harness.errors import InconclusiveError, UsageError, first_line
 from harness.gate.baseline import ArmBaseline, Baseline, Environment, SeedRun
 from harness.gate.runs import (
+    ArmSettings,
     Key,
     Question,
     There,
@@ -20,7 +21,6 @@ from harness.gate.runs import (
     environment_of,
     golden_run,
     seed_run,
-    settings_of,
 )
 from harness.run.celldir import CellDir, read_json
 
@@ -58,7 +58,8 @@ class FromCommit(Reference):
         self.there = there
         cells = there.golden()
         rows = there.throughput()
-        self.arms = {arm: measured_arm(cell, rows.get(arm)) for arm, cell in cells.items()}
+        settings = there.settings()
+        self.arms = {arm: measured_arm(cell, rows.get(arm), settings.get(arm, {})) for arm, cell in cells.items()}
         first = next(iter(cells.values()))
         self.environment, self.digests = environment_of(first), digests_of_cell(first)
         self.about = {"commit": there.commit, "revision": revision, "reason": "run beside this code in the same job"}
@@ -68,12 +69,12 @@ class FromCommit(Reference):
         return {key: seed_run(cell) for key, cell in self.there.seeds(seeds, known).items()} if known else {}
 
 
-def measured_arm(cell: CellDir, row: Mapping[str, Any] | None) -> ArmBaseline:
+def measured_arm(cell: CellDir, row: Mapping[str, Any] | None, settings: ArmSettings) -> ArmBaseline:
     """An arm from its golden cell, without seeds. Raises InconclusiveError where that run failed."""
     golden, cost = golden_run(cell), cost_of(cell, row)
     if golden.failure is not None or cost is None:
         raise InconclusiveError(f"a golden run of what is compared with failed: {golden.failure}; log: {cell.log}")
-    return ArmBaseline(settings=settings_of(cell), golden=golden, cost=cost, seeds={})
+    return ArmBaseline(settings=settings, golden=golden, cost=cost, seeds={})
 
 
 def digests_of_cell(cell: CellDir) -> dict[str, str]:

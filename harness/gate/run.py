@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InconclusiveError, UsageError
-from harness.gate.baseline import Baseline, SeedRun, anchor_path, differences, noise_path
+from harness.gate.baseline import ArmBaseline, Baseline, SeedRun, anchor_path, differences, noise_path
 from harness.gate.findings import Finding, Layer, Report
 from harness.gate.golden import golden_findings, gone, start_findings
 from harness.gate.noise import Noise
@@ -18,7 +18,7 @@ from harness.gate.perplexity import Perplexity, budget, drift_finding
 from harness.gate.price import cost_findings, divergence_findings
 from harness.gate.reference import FromCommit, FromFile, Reference, digests_of_cell, worktree
 from harness.gate.rule import Spread
-from harness.gate.runs import LOSS, Here, Question, cost_of, environment_of, golden_run, settings_of
+from harness.gate.runs import LOSS, Here, Question, cost_of, environment_of, golden_run
 from harness.gate.start import measured_starts
 from harness.suite.cells import cells, digest
 from harness.suite.yaml_lines import load
@@ -75,7 +75,7 @@ class _Gate:
         self.golden = self.here.golden()
         self.environment = next((env for cell in self.golden.values() if (env := environment_of(cell))), {})
         self.digests = next((found for cell in self.golden.values() if (found := digests_of_cell(cell))), {})
-        self.settings = {arm: settings_of(cell) for arm, cell in self.golden.items()}
+        self.settings = self.here.settings()
         self.noise = self._trusted(noise)
         self.made = Report(
             suite=asked.suite.name,
@@ -154,9 +154,12 @@ class _Gate:
             elif elsewhere or other_data:
                 what = "environment" if elsewhere else "data"
                 found[arm] = f"no comparable baseline: another {what}; --relative REV runs the baseline commit here"
-            elif other := differences(_text(budget(self.settings[arm])), _text(budget(theirs.settings))):
+            elif theirs.settings and (other := self._other_budget(arm, theirs)):
                 found[arm] = f"no comparable baseline: another budget: {'; '.join(other)}"
         return found
+
+    def _other_budget(self, arm: str, theirs: ArmBaseline) -> list[str]:
+        return differences(_text(budget(self.settings[arm])), _text(budget(theirs.settings)))
 
     def _l3(self, judged: Perplexity) -> list[Finding]:
         anchor = self.anchor

@@ -29,6 +29,19 @@ from harness.suite.yaml_lines import load
 Key = tuple[str, int]
 """(arm, seed)."""
 
+ArmSettings = dict[str, dict[str, Any]]
+PARTS = ("connection", "model", "train")
+
+RESOLVE = """
+import json, pathlib, sys
+from harness.suite.file import SuiteFile
+suite = SuiteFile(pathlib.Path(sys.argv[1]), sys.argv[2:]).resolve()
+arms = {name: arm for name, arm in suite.arms.items() if arm.resize is None}
+parts = "connection", "model", "train"
+print(json.dumps({n: {p: getattr(a, p).model_dump(mode="json") for p in parts} for n, a in arms.items()}))
+"""
+"""What another commit's own code makes of its suite file."""
+
 LOSS, BITS = "validation/loss", "validation/bits_per_byte"
 
 
@@ -70,6 +83,10 @@ class Runs(ABC):
     root: Path
 
     @abstractmethod
+    def settings(self) -> dict[str, ArmSettings]:
+        """By arm, what the suite resolves to: connection, model and train, defaults included."""
+
+    @abstractmethod
     def golden(self) -> dict[str, CellDir]:
         """By arm: the first seed's short run."""
 
@@ -92,6 +109,12 @@ class Here(Runs):
     def __init__(self, asked: Question):
         self.asked = asked
         self.root = asked.results / "gate" / _folder(asked.suite.name) / _code_key(asked.suite)
+
+    def settings(self) -> dict[str, ArmSettings]:
+        return {
+            name: {part: getattr(arm, part).model_dump(mode="json") for part in PARTS}
+            for name, arm in self.asked.suite.arms.items()
+        }
 
     def golden(self) -> dict[str, CellDir]:
         found = self._run(self._golden_suite, "golden", None)
@@ -143,6 +166,11 @@ class There(Runs):
         self.root = asked.results / "gate" / _folder(asked.suite.name) / f"{commit[:12]}-{place}"
         self.commit = commit
 
+    def settings(self) -> dict[str, ArmSettings]:
+        """Of arms that are not resized: these have their size from the data."""
+        found: dict[str, ArmSettings] = json.loads(self._python("-c", RESOLVE, str(self.suite), *self.asked.overrides))
+        return found
+
     def golden(self) -> dict[str, CellDir]:
         suite = self.asked.suite
         own = {name for name, arm in (load(self.suite)[0].get("arms") or {}).items() if "train" in (arm or {})}
@@ -174,11 +202,14 @@ class There(Runs):
         return {(one["arm"], one["seed"]): CellDir(Path(one["folder"])) for one in states}
 
     def _harness(self, *words: str) -> str:
+        return self._python("-m", "harness", *words)
+
+    def _python(self, *words: str) -> str:
         """Standard output. Raises InconclusiveError with what the commit's own harness has to say."""
         environment = {**os.environ, "PYTHONPATH": str(self.tree)}
         done = subprocess.run(
-            [sys.executable, "-m", "harness", *words], cwd=self.tree, env=environment, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE if words[0] != "run" else None, text=True,
+            [sys.executable, *words], cwd=self.tree, env=environment, stdout=subprocess.PIPE,
+            stderr=None if "run" in words[:3] else subprocess.PIPE, text=True,
         )  # fmt: skip
         if done.returncode == INTERRUPTED:
             raise Interrupted
@@ -261,9 +292,3 @@ def environment_of(cell: CellDir) -> Environment:
         return {"torch": found["torch"], "cuda": str(found["cuda"]), "gpu": found["gpus"][0]}
     keys = {"torch": "torch", "cpu": "cpu", "instructions": "cpu_capability", "threads": "threads"}
     return {name: str(found[key]) for name, key in keys.items()}
-
-
-def settings_of(cell: CellDir) -> dict[str, dict[str, Any]]:
-    """connection, model and train of a cell, as resolved."""
-    config = read_json(cell.path / "config.json") or {}
-    return {part: dict(config.get(part, {})) for part in ("connection", "model", "train")}

@@ -16,6 +16,9 @@ from harness.run.celldir import write_whole
 from harness.settings import Settings
 
 FORMAT = 1
+LONG = 180
+"""Characters that a line of the file has at most, but for a list."""
+
 Content = TypeVar("Content", bound=Settings)
 
 
@@ -24,8 +27,9 @@ def write_sealed(path: Path, kind: str, content: Settings) -> None:
     body = content.model_dump(mode="json")
     document = {"kind": kind, "format": FORMAT, **body, "seal": _seal(kind, body)}
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
-    # A list of numbers on one line: a baseline is read as a diff.
-    text = re.sub(r"\[\s+([^\[\]{}\"]*?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text)
+    # What is short is one line, so that a baseline reads as a diff. No text has a line end in it: JSON escapes them.
+    for innermost in (r"\[[^\[\]{}]*\]", r"\{[^\[\]{}]*\}"):
+        text = re.sub(innermost, lambda found: _short(found[0]), text)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, f"{text}\n".encode())
@@ -68,6 +72,12 @@ def read_sealed(path: Path, kind: str, content: type[Content], command: str) -> 
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise UsageError(f"{place}: {key}: {first['msg']}; write it anew with {command}") from None
+
+
+def _short(text: str) -> str:
+    """On one line, where that is not long. (A list of numbers always is.)"""
+    line = re.sub(r"\n *", " ", text)
+    return line if len(line) <= LONG or text.startswith("[") else text
 
 
 def _near(place: str, others: list[str]) -> str:

@@ -185,7 +185,7 @@ def test_a_calibration_is_of_real_arms_and_has_every_loss_that_it_was_made_of(fo
     assert noise.initialisation.df == noise.order.df == 4
     assert noise.initialisation.sd > 0
     assert noise.order.sd > 0
-    assert [row.harm for row in noise.power][0] == 0.0
+    assert noise.power[0].harm == 0.0
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def test_a_baseline_comes_back_as_it_was(file: Path) -> None:
     baseline().write(file)
     assert file.read_bytes() == before
     assert len(before) < 4096
-    assert b"[5.0, 4.5, 4.25, 4.125]" in before, "a list of numbers is a line"
+    assert b"[ 5.0, 4.5, 4.25, 4.125 ]" in before, "a list of numbers is a line"
 
 
 def _edit(change: Callable[[dict[str, Any]], Any]) -> Callable[[bytes], bytes]:
