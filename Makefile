@@ -10,7 +10,7 @@ TORCH_INDEX ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-slow test-gpu check conformance format smoke clean
+.PHONY: setup demo test test-slow test-gpu gate check conformance format smoke clean
 
 setup: $(STAMP)
 
@@ -39,6 +39,10 @@ test-slow: $(STAMP)
 
 test-gpu: $(STAMP)
 	$(BIN)/pytest -m gpu
+
+# Losses and costs of suites/ci.yaml against the baseline in git (docs/gate.md).
+gate: $(STAMP)
+	$(BIN)/harness gate suites/ci.yaml --layers L0,L1 --jobs $(JOBS)
 
 # Every connection of ours and of other packages against the laws; installs the extra `peers`.
 conformance: $(STAMP)

@@ -69,6 +69,10 @@ def _judge(options: argparse.Namespace, question: Question, file: Path) -> int:
         json_file=options.json_file,
         junit_file=options.junit,
     )
+    if options.plot is not None:
+        from harness.gate.plot import plot_seeds
+
+        plot_seeds(report, Path(options.plot))
     return report.exit_code
 
 

@@ -153,6 +153,7 @@ def _gate(gate: argparse.ArgumentParser) -> None:
     gate.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
     gate.add_argument("--json-file", metavar="FILE", help="also write it as JSON into this file")
     gate.add_argument("--junit", metavar="FILE", help="also as JUnit XML")
+    gate.add_argument("--plot", metavar="FILE", help="also draw every seed's difference into this PNG file")
     gate.add_argument("--accept", action="store_true", help="judge nothing: train all seeds and write the baseline")
     gate.add_argument("--reason", metavar="TEXT", help="why the numbers are what they are; kept in the baseline")
     gate.add_argument("--as-anchor", action="store_true", help="with --accept: write the anchor of L3 instead")

@@ -17,7 +17,10 @@ from harness.cli import main
 from harness.gate.baseline import Baseline, noise_path
 from harness.gate.noise import Noise
 
-GATE = "gate: {first_look: 2, confirm: [11, 12], calibrate: [21], golden_steps: 4, close_steps: 2, margin: 0.05}\n"
+GATE = (
+    "gate: {first_look: 2, confirm: [11, 12, 13], calibrate: [21], golden_steps: 4, close_steps: 2,\n"
+    "  margin: 0.05, alpha: 0.05}\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +93,7 @@ def test_a_harm_is_red_in_the_golden_runs_and_again_on_fresh_seeds(folder: Path)
     assert rules["settings", "dhc-n2"]["measured"] == "train.lr 0.001 -> 1e-05"
     assert "instead of" in rules["golden losses", "residual"]["measured"]
     assert "found again on fresh seeds" in rules["loss", "residual"]["measured"]
-    assert [one["seed"] for one in found["seeds"] if one["arm"] == "residual"] == [1, 2, 11, 12]
+    assert [one["seed"] for one in found["seeds"] if one["arm"] == "residual"] == [1, 2, 3, 11, 12, 13]
     assert all(one["difference"] > 0 for one in found["seeds"])
 
 
@@ -175,14 +178,14 @@ def test_a_stale_calibration_is_refused_without_the_flag(folder: Path, capsys: p
 def test_a_calibration_is_of_real_arms_and_has_every_loss_that_it_was_made_of(folder: Path) -> None:
     noise = Noise.read(noise_path(folder / "tiny.json"), "tiny")
     assert noise is not None
-    assert (noise.seed.df, noise.paired.df) == (6 - 1 + 5 - 1, 5 - 1)
-    assert sorted(noise.losses["residual"]) == ["1", "11", "12", "2", "21", "3"]
+    assert (noise.seed.df, noise.paired.df) == (7 - 1 + 6 - 1, 6 - 1)
+    assert sorted(noise.losses["residual"]) == ["1", "11", "12", "13", "2", "21", "3"]
     pairs = [noise.losses["dhc-n2"][seed] - noise.losses["residual"][seed] for seed in noise.losses["dhc-n2"]]
-    mean = sum(pairs) / 5
+    mean = sum(pairs) / 6
     assert noise.pairs["dhc-n2"].mean == pytest.approx(mean)
-    assert noise.paired.sd == pytest.approx((sum((one - mean) ** 2 for one in pairs) / 4) ** 0.5)
+    assert noise.paired.sd == pytest.approx((sum((one - mean) ** 2 for one in pairs) / 5) ** 0.5)
     assert 0 < noise.document_paired < noise.document
-    assert noise.initialisation.df == noise.order.df == 4
+    assert noise.initialisation.df == noise.order.df == 5
     assert noise.initialisation.sd > 0
     assert noise.order.sd > 0
     assert noise.power[0].harm == 0.0
