@@ -51,9 +51,10 @@ def gate(options: argparse.Namespace) -> int:
 
 
 def _judge(options: argparse.Namespace, question: Question, file: Path) -> int:
-    from harness.gate.output import document, markdown, write_outputs
+    from harness.gate.output import check_writable, document, markdown, write_outputs
     from harness.gate.run import GateOptions, gate
 
+    check_writable((options.markdown, options.json_file, options.junit, options.plot))
     chosen = GateOptions(
         baseline=file,
         layers=_layers(options.layers),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,22 @@ def _text(counts: dict[str, int]) -> dict[str, str]:
 def _printable(text: str) -> str:
     """XML has no word for most control characters, not even an escaped one."""
     return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
+
+
+def check_writable(names: Iterable[str | None]) -> None:
+    """Before anything is run: raises UsageError for a file that could not be written afterwards."""
+    for name in names:
+        if name is None:
+            continue
+        path = Path(name)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=path.parent):
+                pass
+        except OSError as error:
+            raise UsageError(f"cannot write {path}: {error.strerror}") from error
+        if path.is_dir():
+            raise UsageError(f"cannot write {path}: it is a folder")
 
 
 def write_outputs(report: Report, *, markdown_file: str | None, json_file: str | None, junit_file: str | None) -> None:

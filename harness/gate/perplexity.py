@@ -89,11 +89,11 @@ class Perplexity:
     def _words(self, arm: str, one: Course) -> str:
         if not one.looks:
             return "fewer than two seeds have a loss on both sides"
-        words = "; ".join(_look_words(each) for each in one.looks)
+        bits = self._bits(arm)
+        words = "; ".join(_look_words(each, text=bits is not None) for each in one.looks)
         pairs = [line for line in self.lines if line.arm == arm and line.difference is not None]
         if not all(line.paired for line in pairs):
             words += "; not paired: other batches or initial weights"
-        bits = self._bits(arm)
         if bits is not None:
             words += f"; {bits:+.4f} bits per byte"
         if one.why:
@@ -112,11 +112,11 @@ class Perplexity:
         return sum(found) / len(found) if found else None
 
 
-def _look_words(one: Look) -> str:
+def _look_words(one: Look, *, text: bool) -> str:
     spread = "calibrated" if one.calibrated else "its own"
-    percent = 100 * math.expm1(min(one.mean, 50.0))
+    perplexity = f" (perplexity {100 * math.expm1(min(one.mean, 50.0)):+.2f}%)" if text else ""
     return (
-        f"{one.stage} ({one.n} seeds): Δ {one.mean:+.4f} (perplexity {percent:+.2f}%), below {one.upper:+.4f} at 95%, "
+        f"{one.stage} ({one.n} seeds): Δ {one.mean:+.4f}{perplexity}, below {one.upper:+.4f} at 95%, "
         f"SD {one.sd:.4f} ({spread}), p {one.p:.2g}, corrected {one.p_corrected:.2g}"
     )
 

@@ -25,21 +25,21 @@ def plot_seeds(report: Report, path: Path) -> None:
     axes.axvline(0.0, color="0.4", linewidth=1)
     axes.axvline(margin, color=COLOURS[2], linewidth=1, linestyle="--", label=f"margin {margin:g}")
     for place, arm in enumerate(arms):
-        lines = [line for line in report.seeds if line.arm == arm and line.difference is not None]
+        lines = [(one, one.difference) for one in report.seeds if one.arm == arm and one.difference is not None]
         for stage, mark in MARKS.items():
-            found = [line for line in lines if line.stage == stage]
-            label = stage if not any(handle == stage for handle in axes.get_legend_handles_labels()[1]) else None
+            found = [(line, difference) for line, difference in lines if line.stage == stage]
+            label = stage if stage not in axes.get_legend_handles_labels()[1] else None
             if found:
-                paired = all(line.paired for line in found)
+                paired = all(line.paired for line, _ in found)
                 axes.plot(
-                    [line.difference for line in found], [place] * len(found), mark, color=COLOURS[1],
+                    [difference for _, difference in found], [place] * len(found), mark, color=COLOURS[1],
                     markerfacecolor=COLOURS[1] if paired else "none", alpha=0.8, label=label,
                 )  # fmt: skip
         if lines:
-            mean = statistics.mean(line.difference for line in lines if line.difference is not None)
+            mean = statistics.mean(difference for _, difference in lines)
             axes.plot([mean], [place], "|", color=COLOURS[0], markersize=22, markeredgewidth=2)
     axes.set_yticks(range(len(arms)), arms)
-    axes.set_ylim(len(arms) - 0.5, -0.5)
+    axes.set_ylim(max(len(arms), 1) - 0.5, -0.5)
     axes.set_xlabel(f"Δ loss to the baseline, {report.unit}; worse to the right")
     axes.set_title(f"{report.suite}: the gate {report.state}" + ("" if arms else " (no losses were compared)"))
     if arms:

@@ -32,6 +32,8 @@ class Reference(ABC):
     environment: Environment
     digests: Mapping[str, str]
     about: dict[str, Any]
+    suite_digest: str | None = None
+    """Of the suite file that it was accepted for."""
 
     @abstractmethod
     def runs(self, seeds: Sequence[int], arms: Sequence[str]) -> dict[Key, SeedRun]:
@@ -41,6 +43,7 @@ class Reference(ABC):
 class FromFile(Reference):
     def __init__(self, path: Path, baseline: Baseline):
         self.arms, self.environment, self.digests = baseline.arms, baseline.environment, baseline.digests
+        self.suite_digest = baseline.suite_digest
         self.about = {
             "file": path.as_posix(),
             "reason": baseline.reason,

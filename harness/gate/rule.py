@@ -117,6 +117,8 @@ def judge(
         if not undecided:
             break
         drawn = take(stage, undecided)
+        if stage == "look 2" and not any(drawn[arm].differences for arm in undecided):
+            break  # the suite has no seeds beyond the first look
         looks = {}
         for arm in undecided:
             known[arm] += drawn[arm].differences

@@ -93,6 +93,8 @@ class _Gate:
             made.notes.append(f"another environment than the baseline's: {'; '.join(elsewhere)}")
         if other_data:
             made.notes.append(f"other data than the baseline's: {'; '.join(other_data)}")
+        if self.reference.suite_digest not in (None, suite_digest(self.asked.path)):
+            made.notes.append("the suite file was changed since the baseline was accepted")
         if "L0" in layers:
             made.findings += self._l0(bool(elsewhere), bool(other_data))
         judged: Perplexity | None = None

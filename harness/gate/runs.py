@@ -148,7 +148,7 @@ class Here(Runs):
     def _run(self, suite: Suite, place: str, arms: Sequence[str] | None) -> dict[Key, CellDir]:
         layout = Layout(self.root / place)
         wanted = [cell for cell in self._cells(suite) if arms is None or cell.arm in arms]
-        choice = RunOptions(jobs=self.asked.jobs, retry_failed=False)
+        choice = RunOptions(jobs=self.asked.jobs, retry_failed=True)  # what a machine did to a run is no verdict
         outcome = run_suite(suite.name, wanted, layout, choice, str(self.asked.relative_to))
         if outcome.code == INTERRUPTED:
             raise Interrupted
