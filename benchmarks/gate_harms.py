@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from harness.gate.baseline import baseline_path, noise_path
+from harness.gate.findings import Finding, worst
 from harness.gate.noise import Noise
 from harness.gate.power import simulate
 from harness.suite.file import SuiteFile
@@ -159,7 +160,9 @@ def red_share(found: dict[str, Any], noise: Noise) -> float:
 
 
 def row(harm: Harm, found: dict[str, Any], noise: Noise | None) -> str:
-    layers, arms = found["layers"], ("residual", "dhc-n4")
+    # The arms that were left out of the suite are inconclusive in L0, and no matter of the harm.
+    golden = worst(Finding(**one) for one in found["findings"] if one["layer"] == "L0" and one["rule"] != "arms")
+    layers, arms = {**found["layers"], "L0": golden}, ("residual", "dhc-n4")
     first = [one for one in found["findings"] if one["state"] == "fail" and one["layer"] in ("L0", "L1")]
     caught = ", ".join(dict.fromkeys(one["rule"] for one in first)) or "–"
     cells = [harm.about, layers["L0"], layers["L1"], caught]

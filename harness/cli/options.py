@@ -12,7 +12,8 @@ CALIBRATE = "gate calibrate"
 EPILOG = """\
 SUITE is a file, or the name of one in suites/. Settings follow it as key=value, dotted and typed by the schema:
 train.steps=100 train.lr=3e-4 arms.dhc-n4.connection.rate=8 seeds=[1,2]
-exit codes: 0 ok, 1 a cell or a check failed, 2 usage or configuration, 3 nothing to answer from, 130 interrupted"""
+exit codes: 0 ok, 1 a cell, a check or a gate failed, 2 usage or configuration, 3 inconclusive, or nothing to answer
+from, 130 interrupted"""
 
 
 def make_parser() -> argparse.ArgumentParser:
