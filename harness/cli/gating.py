@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,20 +33,27 @@ def _question(options: argparse.Namespace) -> tuple[Question, Path]:
         jobs=options.jobs,
     )
     place = asked.layout.suite_place(asked.suite.name).name
-    return question, Path(options.baseline) if options.baseline else baseline_path(place)
+    file = Path(options.baseline) if options.baseline else baseline_path(place)
+    if not file.name:
+        raise UsageError(f"--baseline: {file} is a folder")
+    return question, file
 
 
 def gate(options: argparse.Namespace) -> int:
-    from harness.gate.runs import Interrupted
-
     if options.accept != (options.reason is not None):
         raise UsageError('a baseline is accepted for a reason: --accept --reason "..."')
     if options.accept and not options.reason.strip():
         raise UsageError("--reason: says nothing; a baseline is reviewed like code")
+    if options.accept and not options.reason.isprintable():
+        raise UsageError("--reason: one line of printable characters")
+    if options.as_anchor and not options.accept:
+        raise UsageError("--as-anchor: writes the anchor, with --accept")
+    if options.accept and options.anchor and not options.as_anchor:
+        raise UsageError("--accept: writes the baseline; the anchor with --as-anchor")
     question, file = _question(options)
     try:
         return _accept(options, question, file) if options.accept else _judge(options, question, file)
-    except (Interrupted, KeyboardInterrupt):
+    except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
 
@@ -57,13 +65,13 @@ def _judge(options: argparse.Namespace, question: Question, file: Path) -> int:
     check_writable((options.markdown, options.json_file, options.junit, options.plot))
     chosen = GateOptions(
         baseline=file,
-        layers=_layers(options.layers),
+        layers=_layers(options.layers or "L0,L1,L2,L3"),
+        explicit=options.layers is not None,
         anchor=Path(options.anchor) if options.anchor else None,
         relative=options.relative,
         stale_ok=options.stale_ok,
     )
     report = gate(question, chosen)
-    print(json.dumps(document(report), indent=2) if options.json else markdown(report))
     write_outputs(
         report,
         markdown_file=options.markdown,
@@ -74,6 +82,10 @@ def _judge(options: argparse.Namespace, question: Question, file: Path) -> int:
         from harness.gate.plot import plot_seeds
 
         plot_seeds(report, Path(options.plot))
+    try:
+        print(json.dumps(document(report), indent=2) if options.json else markdown(report), flush=True)
+    except BrokenPipeError:  # the reader has seen enough; what was found stays what it is
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return report.exit_code
 
 
@@ -94,12 +106,11 @@ def calibrate(options: argparse.Namespace) -> int:
     from harness.gate.baseline import noise_path
     from harness.gate.calibrate import calibrate
     from harness.gate.noise import noise_markdown
-    from harness.gate.runs import Interrupted
 
     question, file = _question(options)
     try:
         made = calibrate(question, noise_path(file))
-    except (Interrupted, KeyboardInterrupt):
+    except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
     print(noise_markdown(made))

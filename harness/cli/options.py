@@ -141,9 +141,7 @@ def make_parser() -> argparse.ArgumentParser:
 def _gate(gate: argparse.ArgumentParser) -> None:
     gate.set_defaults(expression=None, smoke=False)
     gate.add_argument("--baseline", metavar="FILE", help="default: results/baselines/<suite>.json")
-    gate.add_argument(
-        "--layers", metavar="L0,...", default="L0,L1,L2,L3", help="which rules (default: all; docs/gate.md)"
-    )
+    gate.add_argument("--layers", metavar="L0,...", help="which rules (default: all; docs/gate.md)")
     gate.add_argument(
         "--relative", metavar="REV", help="compare with this commit, run beside the code at hand, instead of a file"
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.gate.baseline import ArmBaseline, Baseline, SeedRun
+from harness.gate.output import check_writable
 from harness.gate.reference import digests_of_cell, measured_arm
 from harness.gate.run import check_seeds, say, suite_digest, unit_of
 from harness.gate.runs import LOSS, Here, Question, environment_of, seed_run
@@ -20,6 +21,9 @@ class RefusedError(HarnessError):
 def accept(asked: Question, path: Path, reason: str) -> Baseline:
     """Train what is missing, and write the file. Raises RefusedError where a run failed, with the file as it was."""
     check_seeds(asked)
+    check_writable([str(path)])
+    if path.exists():
+        Baseline.read(path, asked.suite.name)  # what is no baseline of this suite is not written over
     suite, here = asked.suite, Here(asked)
     say(f"golden runs: {len(suite.arms)} arms, {suite.gate.golden_steps} steps")
     golden = here.golden()
@@ -30,11 +34,14 @@ def accept(asked: Question, path: Path, reason: str) -> Baseline:
     if failed := [f"{arm}-s{seed} ({run.failure})" for (arm, seed), run in runs.items() if run.failure is not None]:
         raise RefusedError(f"--accept: not written, a baseline is of runs that ended: {', '.join(failed)}")
     settings = here.settings()
-    arms = {arm: measured_arm(cell, rows.get(arm), settings[arm]) for arm, cell in golden.items()}
+    measured = {arm: measured_arm(cell, rows.get(arm), settings[arm]) for arm, cell in golden.items()}
+    arms = {arm: one for arm, one in measured.items() if one is not None}
+    if short := [arm for arm in measured if arm not in arms]:
+        raise RefusedError(f"--accept: not written, golden runs failed: {', '.join(short)}")
     first, made_by = next(iter(golden.values())), code()
     made = Baseline(
         suite=suite.name,
-        suite_digest=suite_digest(asked.path),
+        suite_digest=suite_digest(asked),
         reason=reason,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         commit=made_by["commit"],

@@ -138,10 +138,5 @@ def changed_settings(ours: Mapping[str, Any], theirs: Mapping[str, Any], at: str
         mine, other, place = ours.get(key), theirs.get(key), f"{at}{key}"
         if isinstance(mine, Mapping) and isinstance(other, Mapping):
             yield from changed_settings(mine, other, f"{place}.")
-        elif _plain(mine) != _plain(other):
+        elif mine != other:
             yield f"{place} {other} -> {mine}"
-
-
-def _plain(value: Any) -> Any:
-    """Tuples and lists are the same in JSON."""
-    return list(value) if isinstance(value, tuple) else value

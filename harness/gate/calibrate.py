@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
 from harness.gate.noise import Deviation, Noise, paired_noise
+from harness.gate.output import check_writable
 from harness.gate.power import power_table
 from harness.gate.reference import digests_of_cell
 from harness.gate.rule import Spread, pooled
@@ -29,6 +30,11 @@ def calibrate(asked: Question, path: Path) -> Noise:
     """Train what is missing, and write the file. Raises HarnessError where runs failed: noise is not measured on what
     happened to survive."""
     check_seeds(asked)
+    check_writable([str(path)])
+    if path.exists():
+        Noise.read(path, asked.suite.name)
+    if len(asked.suite.arms) < 2:
+        raise UsageError(f"{asked.path}: arms: paired noise is of two arms at least, and here is one")
     suite, here = asked.suite, Here(asked)
     rule, baseline = suite.gate, suite.baseline
     common = (*suite.seeds, *rule.confirm)
@@ -42,15 +48,17 @@ def calibrate(asked: Question, path: Path) -> Noise:
     say(f"{len(chosen)} runs with other weights and the same batches, {len(chosen)} the other way round")
     order = {"data": first["data"]}
     weights = {"backbone": first["backbone"], "connection": first["connection"]}
-    initialisation = pooled(_losses(here.streams(chosen, baseline, order), [baseline]).values_of(baseline))
-    ordering = pooled(_losses(here.streams(chosen, baseline, weights), [baseline]).values_of(baseline))
-    if paired is None or seed is None or initialisation is None or ordering is None:
-        raise HarnessError("gate calibrate: a suite needs two arms and two seeds to have noise")
+    initialisation = pooled([_values(here.streams(chosen, baseline, order), baseline)])
+    ordering = pooled([_values(here.streams(chosen, baseline, weights), baseline)])
+    assert paired is not None
+    assert seed is not None
+    assert initialisation is not None
+    assert ordering is not None
     document, document_paired = _documents(cells, baseline, common)
     directory = next(iter(cells.values()))
     made = Noise(
         suite=suite.name,
-        suite_digest=suite_digest(asked.path),
+        suite_digest=suite_digest(asked),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         commit=code()["commit"],
         environment=environment_of(directory),
@@ -64,19 +72,14 @@ def calibrate(asked: Question, path: Path) -> Noise:
         document=document,
         document_paired=document_paired,
         losses={arm: {str(one): loss for one, loss in sorted(of_arm.items())} for arm, of_arm in losses.items()},
-        power=power_table(list(suite.arms), paired.sd, paired, rule, len(suite.seeds)),
+        power=power_table(list(suite.arms), paired, rule, len(suite.seeds)),
     )
     made.write(path)
     return made
 
 
-class _ByArm(Losses):
-    def values_of(self, arm: str) -> list[list[float]]:
-        return [list(self[arm].values())]
-
-
-def _losses(cells: Mapping[Key, CellDir], arms: Sequence[str]) -> _ByArm:
-    found = _ByArm({arm: {} for arm in arms})
+def _losses(cells: Mapping[Key, CellDir], arms: Sequence[str]) -> Losses:
+    found: Losses = {arm: {} for arm in arms}
     failed = []
     for (arm, seed), cell in cells.items():
         run = seed_run(cell)
@@ -89,14 +92,20 @@ def _losses(cells: Mapping[Key, CellDir], arms: Sequence[str]) -> _ByArm:
     return found
 
 
+def _values(cells: Mapping[Key, CellDir], arm: str) -> list[float]:
+    return list(_losses(cells, [arm])[arm].values())
+
+
 def _deviation(spread: Spread) -> Deviation:
     return Deviation(sd=spread.sd, df=spread.df)
 
 
-def _documents(cells: Mapping[Key, CellDir], baseline: str, seeds: Sequence[int]) -> tuple[float, float]:
+def _documents(cells: Mapping[Key, CellDir], baseline: str, seeds: Sequence[int]) -> tuple[float | None, float | None]:
     """Standard errors over pieces of the held-out text: of one run's mean, and of a paired difference's, each the mean
-    over runs."""
+    over runs; None of a single piece."""
     pieces = {key: _piece_losses(cell) for key, cell in cells.items()}
+    if any(len(losses) < 2 for losses in pieces.values()):
+        return None, None
     alone = [_standard_error(pieces[baseline, seed]) for seed in seeds]
     paired = [
         _standard_error([one - other for one, other in zip(losses, pieces[baseline, seed], strict=True)])

@@ -100,7 +100,7 @@ def start_findings(starts: Mapping[str, Start], rule: GateSettings) -> list[Find
             measured = start.why
         else:
             state = "pass" if start.distance <= rule.start else "fail"
-            measured = f"{start.distance:.1e} from the residual network's state"
+            measured = start.why or f"{start.distance:.1e} from the residual network's state"
         found.append(
             Finding(layer="L0", rule="start", arm=arm, state=state, measured=measured, limit=f"{rule.start:g}")
         )

@@ -13,7 +13,7 @@ from harness.compare.markdown import grid
 from harness.errors import UsageError, shown
 from harness.gate.baseline import Environment, differences
 from harness.gate.rule import Spread, pooled
-from harness.gate.sealed import read_sealed, write_sealed
+from harness.gate.sealed import is_there, read_sealed, write_sealed
 from harness.settings import Settings
 
 KIND = "gate noise"
@@ -66,9 +66,9 @@ class Noise(Settings):
     """Of the difference of an arm and the baseline arm on one seed, pooled over the arms, each about its own mean: what
     a change that matters has, too. Not of two runs of one arm and seed: they are equal."""
     pairs: dict[str, ArmPairs]
-    document: float
+    document: float | None
     """Standard error of one run's loss over the held-out text."""
-    document_paired: float
+    document_paired: float | None
     """The same of the difference of two arms of one seed, mean over pairs."""
     losses: dict[str, dict[str, float]]
     """Arm -> seed -> loss: everything above is computed from these, but for initialisation, order and documents."""
@@ -80,7 +80,7 @@ class Noise(Settings):
     @classmethod
     def read(cls, path: Path, suite: str) -> Noise | None:
         """None where there is no file. Raises UsageError for what is no calibration of this suite."""
-        if not path.exists():
+        if not is_there(path):
             return None
         found = read_sealed(path, KIND, cls, CALIBRATE)
         if found.suite != suite:
@@ -126,6 +126,10 @@ def paired_noise(losses: Mapping[str, Mapping[int, float]], baseline: str) -> tu
     return found, pooled(groups)
 
 
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
 def noise_markdown(noise: Noise) -> str:
     """What was found, as it is printed."""
     kinds = [
@@ -137,8 +141,8 @@ def noise_markdown(noise: Noise) -> str:
     rows = [["noise", "SD", "degrees of freedom", "of a loss"]]
     rows += [[name, f"{one.sd:.4f}", str(one.df), about] for name, one, about in kinds]
     rows += [
-        ["text, one run", f"{noise.document:.4f}", "–", "standard error over the held-out pieces"],
-        ["text, paired", f"{noise.document_paired:.4f}", "–", "the same of a paired difference"],
+        ["text, one run", _number(noise.document), "–", "standard error over the held-out pieces"],
+        ["text, paired", _number(noise.document_paired), "–", "the same of a paired difference"],
     ]
     arms = [["arm", "pairs", "Δ to the baseline arm", "SD of Δ", "ρ"]]
     for arm, pair in noise.pairs.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Sequence
@@ -49,7 +50,10 @@ def markdown(report: Report) -> str:
 def _against(report: Report) -> str:
     about = report.against
     where = about.get("file") or f"{about.get('revision')} ({str(about.get('commit'))[:12]})"
-    created = f", accepted {about['created'][:10]} at {str(about.get('commit'))[:12]}" if "created" in about else ""
+    created = ""
+    if "created" in about:
+        changed = ", changed since" if about.get("dirty") else ""
+        created = f", accepted {about['created'][:10]} at {str(about.get('commit'))[:12]}{changed}"
     return f"Against {where}{created}: {about['reason']}. Losses in {report.unit}."
 
 
@@ -155,11 +159,11 @@ def _printable(text: str) -> str:
 
 
 def check_writable(names: Iterable[str | None]) -> None:
-    """Before anything is run: raises UsageError for a file that could not be written afterwards."""
-    for name in names:
-        if name is None:
-            continue
-        path = Path(name)
+    """Before anything is run: raises UsageError for a file that could not be written afterwards, or is named twice."""
+    paths = [Path(name) for name in names if name is not None]
+    for number, path in enumerate(paths):
+        if path.resolve() in [other.resolve() for other in paths[:number]]:
+            raise UsageError(f"cannot write {path}: two outputs have this name")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=path.parent):
@@ -185,8 +189,8 @@ def write_outputs(report: Report, *, markdown_file: str | None, json_file: str |
         try:
             with Path(summary).open("a", encoding="utf-8") as file:
                 file.write(markdown(report) + "\n")
-        except OSError as error:
-            raise UsageError(f"GITHUB_STEP_SUMMARY: cannot write {summary}: {error.strerror}") from error
+        except OSError as error:  # it is for reading; the verdict stands
+            print(f"GITHUB_STEP_SUMMARY: cannot write {summary}: {error.strerror}", file=sys.stderr)
 
 
 def _write(path: Path, text: str) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.gate.baseline import SeedRun
-from harness.gate.findings import Finding, SeedLine, State
+from harness.gate.findings import Finding, Layer, SeedLine, State
 from harness.gate.reference import Reference
-from harness.gate.rule import Course, Drawn, Look, Spread, Stage, judge, look, more_seeds
+from harness.gate.rule import Course, Drawn, Look, Spread, Stage, judge, more_seeds
 from harness.gate.runs import Here, Key, seed_run
 from harness.suite.gating import GateSettings
 
@@ -46,10 +46,12 @@ class Perplexity:
         compared = [arm for arm in arms if arm not in incomparable]
         judged = judge(compared, self._take, self.rule) if compared else {}
         for arm, one in judged.items():
-            state: State = one.verdict
+            crashed = [line.seed for line in self.lines if line.arm == arm and line.loss is None]
+            # The seeds that are left are no fair sample of all.
+            state: State = "fail" if crashed else one.verdict
             found.append(
                 Finding(
-                    layer="L2", rule="loss", arm=arm, state=state, measured=self._words(arm, one),
+                    layer="L2", rule="loss", arm=arm, state=state, measured=self._words(arm, one, crashed),
                     limit=f"fail: p ≤ {self.rule.alpha:g} and Δ > {self.rule.trivial * self.rule.margin:g}; "
                     f"pass: Δ < {self.rule.margin:g} at 95%",
                 )
@@ -67,30 +69,20 @@ class Perplexity:
         return {arm: self._drawn(stage, arm, seeds) for arm in arms}
 
     def _drawn(self, stage: Stage, arm: str, seeds: Sequence[int]) -> Drawn:
-        lines = [self._line(stage, arm, seed) for seed in seeds]
+        lines = [
+            seed_line("L2", stage, (arm, seed), self.mine.get((arm, seed)), self.theirs.get((arm, seed)))
+            for seed in seeds
+        ]
         self.lines += lines
-        known = [line for line in lines if line.difference is not None]
-        spread = self.paired if all(line.paired for line in known) else self.unpaired
-        return Drawn(tuple(line.difference for line in known if line.difference is not None), spread)
+        so_far = [line for line in self.lines if line.arm == arm and (line.stage == stage or stage == "look 2")]
+        return Drawn(drawn_from(lines, None, None).differences, drawn_from(so_far, self.paired, self.unpaired).spread)
 
-    def _line(self, stage: Stage, arm: str, seed: int) -> SeedLine:
-        mine, theirs = self.mine.get((arm, seed)), self.theirs.get((arm, seed))
-        failure = mine.failure if mine else "was not trained"
-        if theirs is None:
-            failure = failure or "the baseline has no such seed"
-        elif theirs.failure is not None:
-            failure = failure or f"the baseline's failed: {theirs.failure}"
-        return SeedLine(
-            layer="L2", stage=stage, arm=arm, seed=seed, loss=mine.loss if mine else None,
-            baseline=theirs.loss if theirs else None, failure=failure,
-            paired=mine is not None and theirs is not None and mine.paired_with(theirs),
-        )  # fmt: skip
-
-    def _words(self, arm: str, one: Course) -> str:
+    def _words(self, arm: str, one: Course, crashed: Sequence[int]) -> str:
+        failed = f"runs failed: seed {', '.join(map(str, crashed))}; " if crashed else ""
         if not one.looks:
-            return "fewer than two seeds have a loss on both sides"
+            return f"{failed}fewer than two seeds have a loss on both sides"
         bits = self._bits(arm)
-        words = "; ".join(_look_words(each, text=bits is not None) for each in one.looks)
+        words = failed + "; ".join(_look_words(each, text=bits is not None) for each in one.looks)
         pairs = [line for line in self.lines if line.arm == arm and line.difference is not None]
         if not all(line.paired for line in pairs):
             words += "; not paired: other batches or initial weights"
@@ -121,23 +113,25 @@ def _look_words(one: Look, *, text: bool) -> str:
     )
 
 
-def drift_finding(
-    arm: str, differences: Sequence[float], spread: Spread | None, rule: GateSettings, family: int
-) -> Finding:
-    """L3: no more may have been lost since the anchor, over however many steps, than `rule.drift` margins."""
-    one = look("look 1", differences, spread)
-    limit = f"Δ < {rule.drift * rule.margin:g} at 95%"
-    if one is None:
-        return Finding(
-            layer="L3", rule="drift", arm=arm, state="inconclusive", measured="fewer than two seeds", limit=limit
-        )
-    if one.upper < rule.drift * rule.margin:
-        state: State = "pass"
-    else:
-        worse = min(1.0, one.p * family) <= rule.alpha and one.mean > rule.trivial * rule.margin
-        state = "fail" if worse else "inconclusive"
-    words = f"{one.n} seeds: Δ {one.mean:+.4f}, below {one.upper:+.4f} at 95%, p {one.p:.2g}"
-    return Finding(layer="L3", rule="drift", arm=arm, state=state, measured=words, limit=limit)
+def seed_line(layer: Layer, stage: str, key: Key, mine: SeedRun | None, theirs: SeedRun | None) -> SeedLine:
+    """One seed on both sides, whatever became of it on either."""
+    failure = mine.failure if mine else "was not trained"
+    if theirs is None:
+        failure = failure or "the baseline has no such seed"
+    elif theirs.failure is not None:
+        failure = failure or f"the baseline's failed: {theirs.failure}"
+    return SeedLine(
+        layer=layer, stage=stage, arm=key[0], seed=key[1], loss=mine.loss if mine else None,
+        baseline=theirs.loss if theirs else None, failure=failure,
+        paired=mine is not None and theirs is not None and mine.paired_with(theirs),
+    )  # fmt: skip
+
+
+def drawn_from(lines: Sequence[SeedLine], paired: Spread | None, unpaired: Spread | None) -> Drawn:
+    """The differences that there are. Where one seed is no pair, all are taken for strangers."""
+    known = [line for line in lines if line.difference is not None]
+    spread = paired if all(line.paired for line in known) else unpaired
+    return Drawn(tuple(line.difference for line in known if line.difference is not None), spread)
 
 
 def budget(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

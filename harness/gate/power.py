@@ -39,14 +39,14 @@ def simulate(
     return [{arm: one.verdict for arm, one in judge(arms, take, rule).items()} for _ in range(count)]
 
 
-def power_table(arms: Sequence[str], sd: float, spread: Spread, rule: GateSettings, seeds: int) -> tuple[Power, ...]:
-    """Of one harmed arm among `arms`, where differences are normal with the deviation `sd`."""
+def power_table(arms: Sequence[str], spread: Spread, rule: GateSettings, seeds: int) -> tuple[Power, ...]:
+    """Of one harmed arm among `arms`, where differences are normal, as wild as `spread` has it."""
     rows = []
     for harm in HARMS:
 
         def draw(generator: np.random.Generator, arm: str, count: int, harm: float = harm) -> Sequence[float]:
             mean = harm if arm == arms[0] else 0.0
-            return [float(one) for one in generator.normal(mean, sd, count)]
+            return [float(one) for one in generator.normal(mean, spread.sd, count)]
 
         verdicts = Counter(found[arms[0]] for found in simulate(arms, draw, spread, rule, seeds))
         share = {verdict: verdicts[verdict] / SIMULATIONS for verdict in ("fail", "inconclusive")}

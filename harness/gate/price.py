@@ -40,9 +40,10 @@ def divergence_findings(
         )  # fmt: skip
     known = [run.loss for run in reference.values() if run.loss is not None]
     losses = {seed: run.loss for seed, run in runs.items() if run.loss is not None}
-    if losses and len(known) > 1:
+    spread = sd or (statistics.stdev(known) if len(known) > 1 else 0.0)
+    if losses and known and spread > 0:
         worst = max(losses, key=lambda one: losses[one])
-        most = statistics.mean(known) + rule.sigmas * (sd if sd else statistics.stdev(known))
+        most = statistics.mean(known) + rule.sigmas * spread
         yield Finding(
             layer="L1", rule="divergence", arm=arm, state="pass" if losses[worst] <= most else "fail",
             measured=f"loss {losses[worst]:.4f} at most (seed {worst})", limit=f"{most:.4f} ({rule.sigmas:g} SD)",

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from harness.errors import InconclusiveError, UsageError, first_line
+from harness.errors import InconclusiveError, UsageError, first_line, shown
 from harness.gate.baseline import ArmBaseline, Baseline, Environment, SeedRun
 from harness.gate.runs import (
     ArmSettings,
@@ -23,6 +23,7 @@ from harness.gate.runs import (
     seed_run,
 )
 from harness.run.celldir import CellDir, read_json
+from harness.run.measure import sigterm_is_ctrl_c
 
 
 class Reference(ABC):
@@ -49,6 +50,7 @@ class FromFile(Reference):
             "reason": baseline.reason,
             "created": baseline.created,
             "commit": baseline.commit,
+            "dirty": baseline.dirty,
         }
 
     def runs(self, seeds: Sequence[int], arms: Sequence[str]) -> dict[Key, SeedRun]:
@@ -62,7 +64,8 @@ class FromCommit(Reference):
         cells = there.golden()
         rows = there.throughput()
         settings = there.settings()
-        self.arms = {arm: measured_arm(cell, rows.get(arm), settings.get(arm, {})) for arm, cell in cells.items()}
+        made = {arm: measured_arm(cell, rows.get(arm), settings[arm]) for arm, cell in cells.items()}
+        self.arms = {arm: one for arm, one in made.items() if one is not None}
         first = next(iter(cells.values()))
         self.environment, self.digests = environment_of(first), digests_of_cell(first)
         self.about = {"commit": there.commit, "revision": revision, "reason": "run beside this code in the same job"}
@@ -72,11 +75,11 @@ class FromCommit(Reference):
         return {key: seed_run(cell) for key, cell in self.there.seeds(seeds, known).items()} if known else {}
 
 
-def measured_arm(cell: CellDir, row: Mapping[str, Any] | None, settings: ArmSettings) -> ArmBaseline:
-    """An arm from its golden cell, without seeds. Raises InconclusiveError where that run failed."""
+def measured_arm(cell: CellDir, row: Mapping[str, Any] | None, settings: ArmSettings) -> ArmBaseline | None:
+    """An arm from its golden cell, without seeds; None where that run failed."""
     golden, cost = golden_run(cell), cost_of(cell, row)
     if golden.failure is not None or cost is None:
-        raise InconclusiveError(f"a golden run of what is compared with failed: {golden.failure}; log: {cell.log}")
+        return None
     return ArmBaseline(settings=settings, golden=golden, cost=cost, seeds={})
 
 
@@ -90,11 +93,16 @@ def worktree(asked: Question, revision: str) -> Iterator[There]:
     UsageError for a revision that there is not."""
     root = Path(__file__).resolve().parents[2]
     commit = _git(root, "rev-parse", "--verify", f"{revision}^{{commit}}", about=revision)
-    top = Path(_git(root, "rev-parse", "--show-toplevel", about=revision))
-    with tempfile.TemporaryDirectory(prefix="harness-gate-") as folder:
+    top = Path(_git(root, "rev-parse", "--show-toplevel", about=revision)).resolve()
+    if top != root:
+        raise UsageError(f"--relative: the harness is installed in {shown(root)}, which is no checkout of it")
+    _git(root, "worktree", "prune", about=revision)
+    with sigterm_is_ctrl_c(), tempfile.TemporaryDirectory(prefix="harness-gate-") as folder:
         tree = Path(folder) / "tree"
         _git(root, "worktree", "add", "--detach", str(tree), commit, about=revision)
         try:
+            if not (tree / "harness" / "__init__.py").exists():
+                raise InconclusiveError(f"--relative: {revision} has no package 'harness'")
             yield There(asked, tree, commit, _suite_there(asked.path.resolve(), top, tree, revision))
         finally:
             _git(root, "worktree", "remove", "--force", str(tree), about=revision)

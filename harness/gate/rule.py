@@ -131,7 +131,8 @@ def judge(
         for arm in suspects:
             confirmed = fresh[arm] is not None and found[arm].looks[-1].verdict == "fail"
             found[arm].verdict = "fail" if confirmed else "inconclusive"
-            found[arm].why = "found again on fresh seeds" if confirmed else "not found again on fresh seeds"
+            again = "not found again on fresh seeds" if fresh[arm] else "not confirmed: no fresh seeds on both sides"
+            found[arm].why = "found again on fresh seeds" if confirmed else again
     return found
 
 
@@ -161,13 +162,12 @@ def _judged(one: Look, p: float, verdict: Verdict) -> Look:
 def more_seeds(one: Look, rule: GateSettings) -> int | None:
     """How many seeds more would decide, if mean and spread stayed as they are: until the interval is below the margin,
     or the test significant. None where none of both can happen, or more than 10,000 would be needed."""
-    error_at_one = one.sd
     inside, above = rule.margin - one.mean, one.mean
     needed = []
     if inside > 0:
-        needed.append((float(special.ndtri(CONFIDENCE)) * error_at_one / inside) ** 2)
+        needed.append((float(special.ndtri(CONFIDENCE)) * one.sd / inside) ** 2)
     if above > rule.trivial * rule.margin:
-        needed.append((float(special.ndtri(1 - rule.alpha)) * error_at_one / above) ** 2)
+        needed.append((float(special.ndtri(1 - rule.alpha)) * one.sd / above) ** 2)
     total = math.ceil(min(needed)) + 1 if needed else None
     return None if total is None or total > 10_000 else max(total - one.n, 1)
 

@@ -11,14 +11,16 @@ from typing import Any
 
 from harness.errors import InconclusiveError, UsageError
 from harness.gate.baseline import ArmBaseline, Baseline, SeedRun, anchor_path, differences, noise_path
-from harness.gate.findings import Finding, Layer, Report
+from harness.gate.drift import Drift
+from harness.gate.findings import Finding, Layer, Report, State
 from harness.gate.golden import golden_findings, gone, start_findings
 from harness.gate.noise import Noise
-from harness.gate.perplexity import Perplexity, budget, drift_finding
+from harness.gate.perplexity import Perplexity, budget
 from harness.gate.price import cost_findings, divergence_findings
 from harness.gate.reference import FromCommit, FromFile, Reference, digests_of_cell, worktree
 from harness.gate.rule import Spread
 from harness.gate.runs import LOSS, Here, Question, cost_of, environment_of, golden_run
+from harness.gate.sealed import is_there
 from harness.gate.start import measured_starts
 from harness.suite.cells import cells, digest
 from harness.suite.yaml_lines import load
@@ -28,6 +30,8 @@ from harness.suite.yaml_lines import load
 class GateOptions:
     baseline: Path
     layers: tuple[Layer, ...]
+    explicit: bool = False
+    """The layers were named, and are to be judged."""
     anchor: Path | None = None
     relative: str | None = None
     stale_ok: bool = False
@@ -52,14 +56,14 @@ def check_seeds(asked: Question) -> None:
         raise UsageError(f"{asked.path}: gate.{problem[0]}: {problem[1]}")
 
 
-def suite_digest(path: Path) -> str:
-    """Of a suite file's content: comments and spacing do not count."""
-    return digest(load(path)[0])
+def suite_digest(asked: Question) -> str:
+    """Of a suite file's content, without comments and spacing, and of the settings that followed it."""
+    return digest([load(asked.path)[0], list(asked.overrides)])
 
 
 def _anchor(asked: Question, options: GateOptions) -> Baseline | None:
     path = options.anchor or anchor_path(options.baseline)
-    if "L3" not in options.layers or (options.anchor is None and not path.exists()):
+    if "L3" not in options.layers or (options.anchor is None and not is_there(path)):
         return None
     return Baseline.read(path, asked.suite.name)
 
@@ -93,23 +97,22 @@ class _Gate:
             made.notes.append(f"another environment than the baseline's: {'; '.join(elsewhere)}")
         if other_data:
             made.notes.append(f"other data than the baseline's: {'; '.join(other_data)}")
-        if self.reference.suite_digest not in (None, suite_digest(self.asked.path)):
-            made.notes.append("the suite file was changed since the baseline was accepted")
+        if self.reference.suite_digest not in (None, suite_digest(self.asked)):
+            made.notes.append(
+                "the suite file, or the settings after it, are others than when the baseline was accepted"
+            )
         if "L0" in layers:
             made.findings += self._l0(bool(elsewhere), bool(other_data))
-        judged: Perplexity | None = None
-        if "L2" in layers or "L3" in layers:
+        judged, found = self._perplexity(), list[Finding]()
+        if "L2" in layers:
             say(f"perplexity: seeds {', '.join(map(str, self.asked.suite.seeds[: self.rule.first_look]))} first")
-            judged = self._perplexity()
-        found = judged.findings(self.arms, self._incomparable(elsewhere, other_data)) if judged else []
+            found = judged.findings(self.arms, self._incomparable(elsewhere, other_data))
+            made.seeds += judged.lines
         if "L1" in layers:
             made.findings += self._l1(bool(elsewhere), judged)
-        if judged and "L2" in layers:
-            made.findings += found
-        if "L3" in layers and judged:
+        made.findings += found
+        if "L3" in layers:
             made.findings += self._l3(judged)
-        if judged:
-            made.seeds = judged.lines
         return made
 
     def _l0(self, elsewhere: bool, other_data: bool) -> list[Finding]:
@@ -125,12 +128,12 @@ class _Gate:
         starts = measured_starts(made, self.asked.relative_to)
         return [*found, *start_findings(starts, self.rule), *gone(self.arms, self.reference.arms)]
 
-    def _l1(self, elsewhere: bool, judged: Perplexity | None) -> list[Finding]:
+    def _l1(self, elsewhere: bool, judged: Perplexity) -> list[Finding]:
         rows = self.here.throughput()
         found: list[Finding] = []
         for arm, cell in self.golden.items():
-            runs = _of_arm(judged.mine, arm) if judged else {}
-            reference = _of_arm(judged.theirs, arm) if judged else {}
+            runs = _of_arm(judged.mine, arm)
+            reference = _of_arm(judged.theirs, arm)
             sd = self.noise.seed.sd if self.noise else None
             found += divergence_findings(arm, golden_run(cell), runs, reference if not elsewhere else {}, sd, self.rule)
             theirs, mine = self.reference.arms.get(arm), cost_of(cell, rows.get(arm))
@@ -166,22 +169,17 @@ class _Gate:
     def _l3(self, judged: Perplexity) -> list[Finding]:
         anchor = self.anchor
         if anchor is None:
-            why = "there is no anchor (--anchor)"
-            return [Finding(layer="L3", rule="drift", arm=None, state="not judged", measured=why)]
-        elsewhere = differences(self.environment, anchor.environment) + differences(self.digests, anchor.digests)
+            # Whoever asked for it by name wants to know that nothing was judged.
+            state: State = "inconclusive" if self.options.explicit else "not judged"
+            return [Finding(layer="L3", rule="drift", arm=None, state=state, measured="there is no anchor (--anchor)")]
+        drift = Drift(judged, anchor, self.rule, len(self.arms))
+        other = differences(self.environment, anchor.environment) + differences(self.digests, anchor.digests)
         found = []
         for arm in self.arms:
-            mine = _of_arm(judged.mine, arm)
-            theirs = FromFile(Path(), anchor).runs(list(mine), [arm])
-            pairs = [(run, theirs[arm, seed]) for seed, run in mine.items() if (arm, seed) in theirs]
-            known = [one.loss - other.loss for one, other in pairs if one.loss is not None and other.loss is not None]
-            if elsewhere:
-                measured = f"another environment or data than the anchor's: {'; '.join(elsewhere)}"
-                found.append(Finding(layer="L3", rule="drift", arm=arm, state="inconclusive", measured=measured))
-                continue
-            paired = all(one.paired_with(other) for one, other in pairs)
-            spread = judged.paired if paired else judged.unpaired
-            found.append(drift_finding(arm, known, spread, self.rule, len(self.arms)))
+            theirs = anchor.arms.get(arm)
+            why = other or (self._other_budget(arm, theirs) if theirs is not None else [])
+            found.append(drift.finding(arm, f"the anchor is of something else: {'; '.join(why)}" if why else None))
+        self.made.seeds += drift.lines
         return found
 
     def _trusted(self, noise: Noise | None) -> Noise | None:
@@ -189,9 +187,7 @@ class _Gate:
         if noise is None or not {"L2", "L3"} & set(self.options.layers):
             return None
         precision = self.asked.suite.arms[self.asked.suite.baseline].train.precision
-        why = noise.stale(
-            suite_digest(self.asked.path), self.environment, self.digests, precision, self.rule.stale_days
-        )
+        why = noise.stale(suite_digest(self.asked), self.environment, self.digests, precision, self.rule.stale_days)
         if why and not self.options.stale_ok:
             raise InconclusiveError(
                 f"{noise_path(self.options.baseline)}: the calibration is stale: {'; '.join(why)}; run harness gate "

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from abc import ABC, abstractmethod
@@ -34,9 +35,12 @@ PARTS = ("connection", "model", "train")
 
 RESOLVE = """
 import json, pathlib, sys
+from harness.data.load import inputs_of, load_data
 from harness.suite.file import SuiteFile
-suite = SuiteFile(pathlib.Path(sys.argv[1]), sys.argv[2:]).resolve()
-arms = {name: arm for name, arm in suite.arms.items() if arm.resize is None}
+from harness.suite.resize import resized
+path = pathlib.Path(sys.argv[1])
+suite = SuiteFile(path, sys.argv[2:]).resolve()
+arms = resized(suite, inputs_of(load_data(suite.data, path.parent))).arms
 parts = "connection", "model", "train"
 print(json.dumps({n: {p: getattr(a, p).model_dump(mode="json") for p in parts} for n, a in arms.items()}))
 """
@@ -162,19 +166,20 @@ class There(Runs):
     """By the code of a checkout of another commit, as a user would run it there."""
 
     def __init__(self, asked: Question, tree: Path, commit: str, suite: Path):
-        self.asked, self.tree, self.suite = asked, tree, suite
-        place = digest([versions(), cpu_model(), gpus()])
+        self.asked, self.tree, self.suite, self.commit = asked, tree, suite, commit
+        place = digest([*_surroundings(asked.suite), list(asked.overrides)])
         self.root = asked.results / "gate" / _folder(asked.suite.name) / f"{commit[:12]}-{place}"
-        self.commit = commit
 
     def settings(self) -> dict[str, ArmSettings]:
-        """Of arms that are not resized: these have their size from the data."""
         found: dict[str, ArmSettings] = json.loads(self._python("-c", RESOLVE, str(self.suite), *self.asked.overrides))
         return found
 
     def golden(self) -> dict[str, CellDir]:
         suite = self.asked.suite
-        own = {name for name, arm in (load(self.suite)[0].get("arms") or {}).items() if "train" in (arm or {})}
+        raw = load(self.suite)[0]
+        if any(str(axis).startswith("train.") for axis in raw.get("grid") or {}):
+            raise InconclusiveError("--relative: the runs of a grid over train.* cannot be shortened to golden ones")
+        own = {name for name, arm in (raw.get("arms") or {}).items() if "train" in (arm or {})}
         overrides = []
         for place, arm in {"": suite.baseline, **{f"arms.{name}.": name for name in own}}.items():
             warmup = suite.arms[arm if arm in suite.arms else suite.baseline].train.warmup_steps
@@ -198,19 +203,19 @@ class There(Runs):
             str(self.suite), *self.asked.overrides, *overrides, f"seeds=[{','.join(map(str, seeds))}]", *chosen,
             "--results", str(results),
         ]  # fmt: skip
-        self._harness("run", *words, "--jobs", str(self.asked.jobs))
-        states = json.loads(self._harness("status", *words, "--json"))["cells"]
+        run = ["run", *words, "--retry-failed", "--jobs", str(self.asked.jobs)]
+        self._python("-m", "harness", *run, shown=True)
+        states = json.loads(self._python("-m", "harness", "status", *words, "--json"))["cells"]
         return {(one["arm"], one["seed"]): CellDir(Path(one["folder"])) for one in states}
 
-    def _harness(self, *words: str) -> str:
-        return self._python("-m", "harness", *words)
-
-    def _python(self, *words: str) -> str:
-        """Standard output. Raises InconclusiveError with what the commit's own harness has to say."""
-        environment = {**os.environ, "PYTHONPATH": str(self.tree)}
+    def _python(self, *words: str, shown: bool = False) -> str:
+        """Standard output; standard error is `shown` or kept. Raises InconclusiveError with what the commit's own
+        harness has to say."""
+        others = [path for path in (os.environ.get("PYTHONPATH"),) if path]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(self.tree), *others])}
         done = subprocess.run(
             [sys.executable, *words], cwd=self.tree, env=environment, stdout=subprocess.PIPE,
-            stderr=None if "run" in words[:3] else subprocess.PIPE, text=True,
+            stderr=None if shown else subprocess.PIPE, text=True,
         )  # fmt: skip
         if done.returncode == INTERRUPTED:
             raise Interrupted
@@ -229,9 +234,15 @@ def _code_key(suite: Suite) -> str:
     """Names the code that decides the numbers, and what it runs on. Connections of other packages are not looked into:
     runs of these are never taken from before."""
     foreign = any(type(arm.connection).__module__.split(".")[0] != "harness" for arm in suite.arms.values())
-    fresh = [os.getpid(), os.urandom(8).hex()] if foreign else []
-    source = source_digest((*DECIDING, "run"))
-    return digest([source, versions(), cpu_model(), gpus(), *fresh])
+    fresh = [os.urandom(8).hex()] if foreign else []
+    return digest([source_digest((*DECIDING, "run")), *_surroundings(suite), *fresh])
+
+
+def _surroundings(suite: Suite) -> list[Any]:
+    """What bit-equality depends on besides the code and the settings that are part of a cell's identity."""
+    where = [[name, arm.train.threads, arm.train.device] for name, arm in suite.arms.items()]
+    instructions = os.environ.get("ATEN_CPU_CAPABILITY")
+    return [versions(), platform.python_version(), cpu_model(), instructions, gpus(), where]
 
 
 def seed_run(cell: CellDir) -> SeedRun:

@@ -22,6 +22,14 @@ LONG = 180
 Content = TypeVar("Content", bound=Settings)
 
 
+def is_there(path: Path) -> bool:
+    """Raises UsageError for what cannot be the name of a file."""
+    try:
+        return bool(path.name) and path.exists()
+    except OSError as error:
+        raise UsageError(f"{shown(path)[:200]}: cannot be read: {error.strerror}") from error
+
+
 def write_sealed(path: Path, kind: str, content: Settings) -> None:
     """Atomic. Raises UsageError where the file cannot be written."""
     body = content.model_dump(mode="json")
@@ -40,12 +48,12 @@ def write_sealed(path: Path, kind: str, content: Settings) -> None:
 def read_sealed(path: Path, kind: str, content: type[Content], command: str) -> Content:
     """The content of a file that `write_sealed` wrote; `command` says what writes such a file. Raises UsageError for
     any other, which is left as it is."""
-    place = shown(path)
+    place = shown(path)[:200]
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         others = [file.as_posix() for file in sorted(path.parent.glob("*.json"))] if path.parent.is_dir() else []
-        raise UsageError(f"{place}: there is no such {kind}; {command} writes one{_near(place, others)}") from None
+        raise UsageError(f"{place}: there is no such {kind}; {command} writes one{nearest(place, others)}") from None
     except OSError as error:
         raise UsageError(f"{place}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError):
@@ -78,10 +86,6 @@ def _short(text: str) -> str:
     """On one line, where that is not long. (A list of numbers always is.)"""
     line = re.sub(r"\n *", " ", text)
     return line if len(line) <= LONG or text.startswith("[") else text
-
-
-def _near(place: str, others: list[str]) -> str:
-    return nearest(place, others) if others else ""
 
 
 def _seal(kind: str, body: dict[str, Any]) -> str:

@@ -87,7 +87,7 @@ def _in_a_process(
     print(f"measuring the costs of {len(configs)} arms, interleaved", file=sys.stderr, flush=True)
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(sender, configs, pairs, relative_to, seconds, str(log)))
-    with _sigterm_is_ctrl_c():
+    with sigterm_is_ctrl_c():
         process.start()
         sender.close()
         try:
@@ -109,7 +109,8 @@ def _work(*arguments: Any) -> None:
 
 
 @contextmanager
-def _sigterm_is_ctrl_c() -> Iterator[None]:
+def sigterm_is_ctrl_c() -> Iterator[None]:
+    """While inside, being asked to end is as good as Ctrl-C."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

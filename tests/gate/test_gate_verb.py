@@ -14,7 +14,7 @@ import pytest
 from tiny_support import ROOT, TINY
 
 from harness.cli import main
-from harness.gate.baseline import Baseline, noise_path
+from harness.gate.baseline import Baseline, SeedRun, noise_path
 from harness.gate.noise import Noise
 
 GATE = (
@@ -86,7 +86,7 @@ def test_the_same_code_passes_bit_for_bit_and_says_so_in_every_form(
 
 
 def test_a_harm_is_red_in_the_golden_runs_and_again_on_fresh_seeds(folder: Path) -> None:
-    code, found = said(folder, "train.lr=1e-5")
+    code, found = said(folder, "train.lr=1e-5", "--stale-ok")
     assert code == 1
     assert (found["layers"]["L0"], found["layers"]["L2"]) == ("fail", "fail")
     rules = {(one["rule"], one["arm"]): one for one in found["findings"] if one["state"] == "fail"}
@@ -98,11 +98,11 @@ def test_a_harm_is_red_in_the_golden_runs_and_again_on_fresh_seeds(folder: Path)
 
 
 def test_a_crash_is_red_and_every_seed_of_it_appears(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, found = said(folder, "train.lr=1e30", "train.clip=0")
+    code, found = said(folder, "train.lr=1e30", "train.clip=0", "--stale-ok")
     assert code == 1
     assert found["layers"]["L1"] == "fail"
     assert all("diverged: loss is" in one["failure"] for one in found["seeds"] if one["stage"] == "look 1")
-    assert found["layers"]["L2"] == "inconclusive"
+    assert found["layers"]["L2"] == "fail", "the seeds that are left are no fair sample"
     assert "diverged: loss is" in capsys.readouterr().out.split("### Every seed")[1]
 
 
@@ -118,7 +118,7 @@ def test_another_environment_compares_no_loss_and_says_what_would(folder: Path) 
 
 
 def test_other_data_or_another_budget_compare_nothing(folder: Path) -> None:
-    code, found = said(folder, "--layers", "L2", "train.steps=10")
+    code, found = said(folder, "--layers", "L2", "train.steps=10", "--stale-ok")
     assert code == 3
     assert all("train.steps 12 -> 10" in one["measured"] for one in found["findings"])
     rewrite(folder, digests={"data": "x", "valid": "y", "tokenizer": "z"})
@@ -156,8 +156,43 @@ def test_drift_is_held_against_an_anchor(folder: Path) -> None:
     code, found = said(folder, "--layers", "L2,L3")
     assert code == 1
     assert found["layers"] == {"L0": "not judged", "L1": "not judged", "L2": "pass", "L3": "fail"}
+    drift = [one for one in found["seeds"] if one["layer"] == "L3" and one["arm"] == "residual"]
+    assert [(one["stage"], one["seed"]) for one in drift] == [
+        *[("looks", seed) for seed in (1, 2)], *[("confirmation", seed) for seed in (11, 12, 13)]
+    ]  # fmt: skip
     made.write(folder / "tiny.anchor.json")
     assert said(folder, "--layers", "L3")[0] == 0
+
+
+def test_a_layer_that_was_named_and_cannot_be_judged_is_inconclusive(folder: Path) -> None:
+    code, found = said(folder, "--layers", "L3")
+    assert (code, found["layers"]["L3"]) == (3, "inconclusive")
+    assert found["seeds"] == [], "nothing is trained for it"
+
+
+def test_a_crash_of_one_seed_is_not_passed_over(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.gate import perplexity
+
+    def run(cell: Any) -> Any:
+        return SeedRun(loss=None, failure="error: boom") if "-s2-" in cell.path.name else real(cell)
+
+    real = perplexity.seed_run
+    monkeypatch.setattr(perplexity, "seed_run", run)
+    code, found = said(folder, "--layers", "L2")
+    assert code == 1
+    assert all("runs failed: seed 2" in one["measured"] for one in found["findings"])
+
+
+def test_a_closed_pipe_hides_no_failure(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(*_: Any, **__: Any) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(
+        "builtins.print", lambda *words, **how: closed() if how == {"flush": True} and "##" in str(words) else None
+    )
+    monkeypatch.setattr("os.dup2", lambda *_: None)
+    code, found = said(folder, "--layers", "L2", "train.steps=10", "--stale-ok")
+    assert code == found["exit_code"] == 3
 
 
 def test_a_stale_calibration_is_refused_without_the_flag(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,6 +232,16 @@ def test_a_calibration_is_of_real_arms_and_has_every_loss_that_it_was_made_of(fo
         (["--accept"], "--accept --reason"),
         (["--reason", "because"], "--accept --reason"),
         (["--accept", "--reason", " "], "--reason: says nothing"),
+        (["--accept", "--reason", "a\nb"], "--reason: one line of printable characters"),
+        (["--accept", "--reason", "\udcff"], "--reason: one line of printable characters"),
+        (["--accept", "--reason", "x", "--baseline", "README.md"], "README.md: damaged or cut short"),
+        (["--accept", "--reason", "x", "--anchor", "a.json"], "--accept: writes the baseline"),
+        (["--as-anchor"], "--as-anchor: writes the anchor, with --accept"),
+        (["--baseline", "."], "--baseline: . is a folder"),
+        (["--baseline", "x" * 300], "cannot be read"),
+        (["--junit", "tests"], "cannot write tests: it is a folder"),
+        (["--markdown", "README.md/x"], "cannot write README.md/x"),
+        (["--junit", "same", "--json-file", "same"], "two outputs have this name"),
         (["--layers", "L9"], "no layer is called 'L9'"),
         (["--layers", ","], "names no layer"),
         (["--baseline", "results/baselines/cii.json"], "results/baselines/cii.json: there is no such gate baseline"),

@@ -38,7 +38,16 @@ def report() -> Report:
 def test_markdown_has_the_verdict_every_rule_every_seed_and_every_number_of_the_rules(report: Report) -> None:
     text = markdown(report)
     assert text.startswith("## The gate of 'tiny' FAILS")
-    for words in ("golden losses", "**FAIL**", "inconclusive", "not judged", "+0.0200", "nan", "confirm 11/12", "AVX512"):
+    for words in (
+        "golden losses",
+        "**FAIL**",
+        "inconclusive",
+        "not judged",
+        "+0.0200",
+        "nan",
+        "confirm 11/12",
+        "AVX512",
+    ):
         assert words in text
     rows = [line for line in text.splitlines() if line.startswith("|") and "x \\| y" in line]
     assert len(rows) == 1, "a pipe in a message ends no cell"
