@@ -28,9 +28,10 @@ from harness.data.load import load_data
 from harness.gate.baseline import Baseline, baseline_path, noise_path
 from harness.gate.noise import Noise
 from harness.gate.power import simulate
+from harness.gate.reading import seed_run
 from harness.gate.rule import Spread
 from harness.gate.run import GateOptions, gate
-from harness.gate.runs import Here, Question, seed_run
+from harness.gate.runs import Here, Question
 from harness.suite.file import SuiteFile
 from harness.suite.find import find_suite
 

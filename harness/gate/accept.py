@@ -8,9 +8,10 @@ from pathlib import Path
 from harness.errors import HarnessError
 from harness.gate.baseline import ArmBaseline, Baseline, SeedRun
 from harness.gate.output import check_writable
-from harness.gate.reference import digests_of_cell, measured_arm
+from harness.gate.reading import LOSS, digests_of, environment_of, seed_run
+from harness.gate.reference import measured_arm
 from harness.gate.run import check_seeds, say, suite_digest, unit_of
-from harness.gate.runs import LOSS, Here, Question, environment_of, seed_run
+from harness.gate.runs import Here, Question
 from harness.run.environment import code, versions
 
 
@@ -49,7 +50,7 @@ def accept(asked: Question, path: Path, reason: str) -> Baseline:
         metric=LOSS,
         unit=unit_of(asked),
         environment=environment_of(first),
-        digests=digests_of_cell(first),
+        digests=digests_of(first),
         versions=versions(),
         arms={arm: _with_seeds(one, arm, runs) for arm, one in arms.items()},
     )

@@ -12,10 +12,10 @@ from harness.errors import HarnessError, UsageError
 from harness.gate.noise import Deviation, Noise, paired_noise
 from harness.gate.output import check_writable
 from harness.gate.power import power_table
-from harness.gate.reference import digests_of_cell
+from harness.gate.reading import digests_of, environment_of, seed_run
 from harness.gate.rule import Spread, pooled
 from harness.gate.run import check_seeds, say, suite_digest
-from harness.gate.runs import Here, Key, Question, environment_of, seed_run
+from harness.gate.runs import Here, Key, Question
 from harness.run.celldir import HELD_OUT, CellDir, read_json
 from harness.run.environment import code
 from harness.suite.cells import stream_seeds
@@ -62,7 +62,7 @@ def calibrate(asked: Question, path: Path) -> Noise:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         commit=code()["commit"],
         environment=environment_of(directory),
-        digests=digests_of_cell(directory),
+        digests=digests_of(directory),
         precision=suite.arms[baseline].train.precision,
         seed=_deviation(seed),
         initialisation=_deviation(initialisation),

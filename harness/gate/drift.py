@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from harness.gate.baseline import Baseline, SeedRun
 from harness.gate.findings import Finding, SeedLine, State
 from harness.gate.perplexity import Perplexity, drawn_from, seed_line
+from harness.gate.reading import seed_run
 from harness.gate.rule import Look, look
-from harness.gate.runs import seed_run
 from harness.suite.gating import GateSettings
 
 

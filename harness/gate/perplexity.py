@@ -8,9 +8,10 @@ from typing import Any
 
 from harness.gate.baseline import SeedRun
 from harness.gate.findings import Finding, Layer, SeedLine, State
+from harness.gate.reading import seed_run
 from harness.gate.reference import Reference
 from harness.gate.rule import Course, Drawn, Look, Spread, Stage, judge, more_seeds
-from harness.gate.runs import Here, Key, seed_run
+from harness.gate.runs import Here, Key
 from harness.suite.gating import GateSettings
 
 

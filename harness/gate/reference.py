@@ -12,17 +12,10 @@ from typing import Any
 
 from harness.errors import InconclusiveError, UsageError, first_line, shown
 from harness.gate.baseline import ArmBaseline, Baseline, Environment, SeedRun
-from harness.gate.runs import (
-    ArmSettings,
-    Key,
-    Question,
-    There,
-    cost_of,
-    environment_of,
-    golden_run,
-    seed_run,
-)
-from harness.run.celldir import CellDir, read_json
+from harness.gate.reading import cost_of, digests_of, environment_of, golden_run, seed_run
+from harness.gate.runs import ArmSettings, Key, Question
+from harness.gate.there import There
+from harness.run.celldir import CellDir
 from harness.run.measure import sigterm_is_ctrl_c
 
 
@@ -66,8 +59,8 @@ class FromCommit(Reference):
         settings = there.settings()
         made = {arm: measured_arm(cell, rows.get(arm), settings[arm]) for arm, cell in cells.items()}
         self.arms = {arm: one for arm, one in made.items() if one is not None}
-        first = next(iter(cells.values()))
-        self.environment, self.digests = environment_of(first), digests_of_cell(first)
+        self.environment = next((found for cell in cells.values() if (found := environment_of(cell))), {})
+        self.digests = next((found for cell in cells.values() if (found := digests_of(cell))), {})
         self.about = {"commit": there.commit, "revision": revision, "reason": "run beside this code in the same job"}
 
     def runs(self, seeds: Sequence[int], arms: Sequence[str]) -> dict[Key, SeedRun]:
@@ -81,10 +74,6 @@ def measured_arm(cell: CellDir, row: Mapping[str, Any] | None, settings: ArmSett
     if golden.failure is not None or cost is None:
         return None
     return ArmBaseline(settings=settings, golden=golden, cost=cost, seeds={})
-
-
-def digests_of_cell(cell: CellDir) -> dict[str, str]:
-    return dict((read_json(cell.path / "config.json") or {}).get("digests", {}))
 
 
 @contextmanager

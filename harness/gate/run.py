@@ -17,9 +17,10 @@ from harness.gate.golden import golden_findings, gone, start_findings
 from harness.gate.noise import Noise
 from harness.gate.perplexity import Perplexity, budget
 from harness.gate.price import cost_findings, divergence_findings
-from harness.gate.reference import FromCommit, FromFile, Reference, digests_of_cell, worktree
+from harness.gate.reading import LOSS, cost_of, digests_of, environment_of, golden_run
+from harness.gate.reference import FromCommit, FromFile, Reference, worktree
 from harness.gate.rule import Spread
-from harness.gate.runs import LOSS, Here, Question, cost_of, environment_of, golden_run
+from harness.gate.runs import Here, Question
 from harness.gate.sealed import is_there
 from harness.gate.start import measured_starts
 from harness.suite.cells import cells, digest
@@ -78,7 +79,7 @@ class _Gate:
         say(f"golden runs: {len(self.arms)} arms, {self.rule.golden_steps} steps")
         self.golden = self.here.golden()
         self.environment = next((env for cell in self.golden.values() if (env := environment_of(cell))), {})
-        self.digests = next((found for cell in self.golden.values() if (found := digests_of_cell(cell))), {})
+        self.digests = next((found for cell in self.golden.values() if (found := digests_of(cell))), {})
         self.settings = self.here.settings()
         self.noise = self._trusted(noise)
         self.made = Report(
