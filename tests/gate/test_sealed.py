@@ -113,6 +113,6 @@ def test_differences_name_the_key_and_both_values() -> None:
     assert differences({"torch": "2", "gpu": "x"}, {"torch": "1", "cpu": "y"}) == [
         "cpu y -> none", "gpu none -> x", "torch 1 -> 2"
     ]  # fmt: skip
-    assert list(changed_settings({"a": {"b": (1, 2), "c": 1}}, {"a": {"b": [1, 2], "c": 2, "d": 3}})) == [
+    assert list(changed_settings({"a": {"b": [1, 2], "c": 1}}, {"a": {"b": [1, 2], "c": 2, "d": 3}})) == [
         "a.c 2 -> 1", "a.d 3 -> None"
     ]  # fmt: skip
