@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import statistics
@@ -29,6 +30,7 @@ from harness.gate.baseline import baseline_path, noise_path
 from harness.gate.findings import Finding, worst
 from harness.gate.noise import Noise
 from harness.gate.power import simulate
+from harness.gate.rule import Spread
 from harness.suite.file import SuiteFile
 
 ROOT = Path(__file__).parents[1]
@@ -155,7 +157,9 @@ def red_share(found: dict[str, Any], noise: Noise) -> float:
     def draw(generator: np.random.Generator, arm: str, count: int) -> Sequence[float]:
         return [float(one) for one in generator.choice(known[arm], count)]
 
-    gates = simulate(list(known), draw, noise.paired.spread, rule, seeds, GATES)
+    paired = all(line["paired"] for line in found["seeds"])
+    strangers = Spread(math.sqrt(2) * noise.seed.sd, noise.seed.df)
+    gates = simulate(list(known), draw, noise.paired.spread if paired else strangers, rule, seeds, GATES)
     return sum("fail" in verdicts.values() for verdicts in gates) / GATES
 
 
