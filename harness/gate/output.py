@@ -78,7 +78,9 @@ def _seed_rows(seeds: Sequence[SeedLine]) -> list[list[str]]:
         numbers = [f"{value:.4f}" if value is not None else "–" for value in (one.loss, one.baseline)]
         difference = f"{one.difference:+.4f}" if one.difference is not None else "–"
         paired = "yes" if one.paired else "no"
-        rows.append([one.arm, one.stage, str(one.seed), *numbers, difference, paired, one.failure or ""])
+        rows.append(
+            [one.arm, f"{one.layer} {one.stage}", str(one.seed), *numbers, difference, paired, one.failure or ""]
+        )
     return rows
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from harness.compare.plots import COLOURS
 from harness.errors import UsageError
 from harness.gate.findings import Report
+from harness.gate.output import HEADS
 
 MARKS = {"look 1": "o", "look 2": "s", "confirmation": "^"}
 
@@ -17,7 +18,8 @@ def plot_seeds(report: Report, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    arms = list(dict.fromkeys(line.arm for line in report.seeds))
+    shown = [line for line in report.seeds if line.layer == "L2"]
+    arms = list(dict.fromkeys(line.arm for line in shown))
     figure = Figure(figsize=(9, 1.6 + 0.6 * max(len(arms), 1)), layout="constrained")
     axes = figure.subplots()
     margin = report.rules["margin"]
@@ -25,7 +27,7 @@ def plot_seeds(report: Report, path: Path) -> None:
     axes.axvline(0.0, color="0.4", linewidth=1)
     axes.axvline(margin, color=COLOURS[2], linewidth=1, linestyle="--", label=f"margin {margin:g}")
     for place, arm in enumerate(arms):
-        lines = [(one, one.difference) for one in report.seeds if one.arm == arm and one.difference is not None]
+        lines = [(one, one.difference) for one in shown if one.arm == arm and one.difference is not None]
         for stage, mark in MARKS.items():
             found = [(line, difference) for line, difference in lines if line.stage == stage]
             label = stage if stage not in axes.get_legend_handles_labels()[1] else None
@@ -41,7 +43,9 @@ def plot_seeds(report: Report, path: Path) -> None:
     axes.set_yticks(range(len(arms)), arms)
     axes.set_ylim(max(len(arms), 1) - 0.5, -0.5)
     axes.set_xlabel(f"Δ loss to the baseline, {report.unit}; worse to the right")
-    axes.set_title(f"{report.suite}: the gate {report.state}" + ("" if arms else " (no losses were compared)"))
+    axes.set_title(
+        f"The gate of '{report.suite}' {HEADS[report.state]}" + ("" if arms else " (no losses were compared)")
+    )
     if arms:
         axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     try:

@@ -61,7 +61,6 @@ class Look:
     stage: Stage
     n: int
     mean: float
-    own_sd: float
     sd: float
     df: int
     calibrated: bool
@@ -101,7 +100,7 @@ def look(stage: Stage, differences: Sequence[float], spread: Spread | None) -> L
         p = float(special.stdtr(df, -mean / error))
         upper = mean + error * float(special.stdtrit(df, CONFIDENCE))
     return Look(
-        stage=stage, n=n, mean=mean, own_sd=own, sd=sd, df=df, calibrated=calibrated, p=p, upper=upper,
+        stage=stage, n=n, mean=mean, sd=sd, df=df, calibrated=calibrated, p=p, upper=upper,
     )  # fmt: skip
 
 

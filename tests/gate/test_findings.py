@@ -78,8 +78,11 @@ def test_arms_that_came_or_went_are_inconclusive() -> None:
 
 
 def test_an_arm_must_start_as_it_claims() -> None:
-    found = start_findings({"a": Start(1e-12), "b": Start(1e-3), "c": Start(None, "another network")}, RULE)
-    assert [one.state for one in found] == ["pass", "fail", "not judged"]
+    broken = Start(float("inf"), "RuntimeError: shapes")
+    starts = {"a": Start(1e-12), "b": Start(1e-3), "c": Start(None, "another network"), "d": broken}
+    found = start_findings(starts, RULE)
+    assert [one.state for one in found] == ["pass", "fail", "not judged", "fail"]
+    assert found[3].measured == "RuntimeError: shapes"
 
 
 def test_a_failed_seed_a_spike_and_a_divergence_are_found() -> None:
