@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import InconclusiveError, UsageError
+from harness.errors import UsageError
 from harness.gate.baseline import ArmBaseline, Baseline, SeedRun, anchor_path, differences, noise_path
 from harness.gate.drift import Drift
 from harness.gate.findings import Finding, Layer, Report, State
@@ -40,7 +40,7 @@ class GateOptions:
 
 def gate(asked: Question, options: GateOptions) -> Report:
     """Judge the code at hand. Raises UsageError for a baseline that cannot be read, before anything runs, and
-    InconclusiveError where there is nothing to judge by."""
+    InconclusiveError where another commit cannot be run."""
     check_seeds(asked)
     noise = Noise.read(noise_path(options.baseline), asked.suite.name)
     anchor = _anchor(asked, options)
@@ -81,7 +81,8 @@ class _Gate:
         self.environment = next((env for cell in self.golden.values() if (env := environment_of(cell))), {})
         self.digests = next((found for cell in self.golden.values() if (found := digests_of(cell))), {})
         self.settings = self.here.settings()
-        self.noise = self._trusted(noise)
+        self.stale = self._stale(noise) if noise is not None else None
+        self.noise = noise if self.stale is None else None
         self.made = Report(
             suite=asked.suite.name,
             unit=unit_of(asked),
@@ -160,8 +161,10 @@ class _Gate:
             elif elsewhere or other_data:
                 what = "environment" if elsewhere else "data"
                 found[arm] = f"no comparable baseline: another {what}; --relative REV runs the baseline commit here"
-            elif theirs.settings and (other := self._other_budget(arm, theirs)):
+            elif other := self._other_budget(arm, theirs):
                 found[arm] = f"no comparable baseline: another budget: {'; '.join(other)}"
+            elif self.stale is not None:
+                found[arm] = self.stale
         return found
 
     def _other_budget(self, arm: str, theirs: ArmBaseline) -> list[str]:
@@ -179,22 +182,18 @@ class _Gate:
         for arm in self.arms:
             theirs = anchor.arms.get(arm)
             why = other or (self._other_budget(arm, theirs) if theirs is not None else [])
-            found.append(drift.finding(arm, f"the anchor is of something else: {'; '.join(why)}" if why else None))
+            words = f"the anchor is of something else: {'; '.join(why)}" if why else self.stale
+            found.append(drift.finding(arm, words))
         self.made.seeds += drift.lines
         return found
 
-    def _trusted(self, noise: Noise | None) -> Noise | None:
-        """The calibration, where it is needed. Raises InconclusiveError for a stale one."""
-        if noise is None or not {"L2", "L3"} & set(self.options.layers):
-            return None
+    def _stale(self, noise: Noise) -> str | None:
+        """Why the calibration is not used, unless it was asked for as it is: no loss is compared then."""
         precision = self.asked.suite.arms[self.asked.suite.baseline].train.precision
         why = noise.stale(suite_digest(self.asked), self.environment, self.digests, precision, self.rule.stale_days)
-        if why and not self.options.stale_ok:
-            raise InconclusiveError(
-                f"{noise_path(self.options.baseline)}: the calibration is stale: {'; '.join(why)}; run harness gate "
-                "calibrate, or use it as it is with --stale-ok"
-            )
-        return noise
+        if not why or self.options.stale_ok:
+            return None
+        return f"the calibration is stale: {'; '.join(why)}; harness gate calibrate makes it anew, --stale-ok uses it"
 
 
 def unit_of(asked: Question) -> str:

@@ -202,7 +202,9 @@ def test_a_stale_calibration_is_refused_without_the_flag(folder: Path, capsys: p
     old = (datetime.now(UTC) - timedelta(days=91)).isoformat()
     noise.model_copy(update={"created": old}).write(path)
     assert gate(folder, "--layers", "L2") == 3
-    assert "it is 91 days old, and 90 are allowed" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "the calibration is stale: it is 91 days old, and 90 are allowed" in said.out
+    assert "done in" not in said.err.split("perplexity:")[1], "nothing is trained for it"
     assert gate(folder, "--layers", "L2", "--stale-ok") == 0
     assert gate(folder, "--layers", "L0") == 0, "which needs none"
     path.unlink()
