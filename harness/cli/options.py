@@ -27,7 +27,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"harness {__version__}")
     commands = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
 
-    def verb(name: str, function: object, text: str, suite: bool = True) -> argparse.ArgumentParser:
+    def verb(
+        name: str, function: object, text: str, suite: bool = True, selection: bool = True
+    ) -> argparse.ArgumentParser:
         added = commands.add_parser(
             name,
             help=text,
@@ -41,7 +43,9 @@ def make_parser() -> argparse.ArgumentParser:
         if suite:
             added.add_argument("suite", metavar="SUITE")
             added.add_argument("overrides", metavar="key=value", nargs="*", default=[])
-        if suite and not name.startswith("gate"):
+        if suite and not selection:
+            added.set_defaults(expression=None, smoke=False)
+        elif suite:
             added.add_argument(
                 "-k", dest="expression", metavar="EXPR", help="only the cells that match, such as 'dhc and not seed=1'"
             )
@@ -103,11 +107,16 @@ def make_parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--force", action="store_true", help="also compare cells of other hardware, code or data, and mark them"
     )
-    _gate(verb("gate", gating.gate, "judge the code at hand against a baseline: did the models get worse?"))
-    noise = verb(CALIBRATE, gating.calibrate, "measure what a suite's losses vary by, and what a gate can see")
+    _gate(
+        verb(
+            "gate", gating.gate, "judge the code at hand against a baseline: did the models get worse?", selection=False
+        )
+    )
+    noise = verb(
+        CALIBRATE, gating.calibrate, "measure what a suite's losses vary by, and what a gate can see", selection=False
+    )
     noise.add_argument("--baseline", metavar="FILE", help="beside which the calibration lies")
     noise.add_argument("--jobs", "-j", type=_positive, default=2, metavar="N", help="cells at a time (default: 2)")
-    noise.set_defaults(expression=None, smoke=False)
     conform = verb("conform", verbs.conform, "hold an implementation of a connection against the laws", suite=False)
     conform.add_argument("target", metavar="TARGET", nargs="?", help="a type, a tag such as dhc-n4, or a peer")
     conform.add_argument("settings", metavar="key=value", nargs="*", help="settings of the type, or rate=N of a peer")
@@ -139,7 +148,6 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _gate(gate: argparse.ArgumentParser) -> None:
-    gate.set_defaults(expression=None, smoke=False)
     gate.add_argument("--baseline", metavar="FILE", help="default: results/baselines/<suite>.json")
     gate.add_argument("--layers", metavar="L0,...", help="which rules (default: all; docs/gate.md)")
     gate.add_argument(

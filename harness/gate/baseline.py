@@ -67,7 +67,7 @@ class Cost(Settings):
 
 class ArmBaseline(Settings):
     settings: dict[str, dict[str, Any]]
-    """connection, model and train as they were resolved, defaults included; empty of another commit's resized arm."""
+    """connection, model and train as they were resolved, defaults included."""
     golden: Golden
     cost: Cost
     seeds: dict[str, SeedRun]

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+
 from harness.errors import HarnessError, UsageError
 from harness.gate.noise import Deviation, Noise, paired_noise
 from harness.gate.output import check_writable
@@ -16,7 +18,8 @@ from harness.gate.reading import digests_of, environment_of, seed_run
 from harness.gate.rule import Spread, pooled
 from harness.gate.run import check_seeds, say, suite_digest
 from harness.gate.runs import Here, Key, Question
-from harness.run.celldir import HELD_OUT, CellDir, read_json
+from harness.run.answer import windows_of
+from harness.run.celldir import CellDir
 from harness.run.environment import code
 from harness.suite.cells import stream_seeds
 
@@ -101,24 +104,15 @@ def _deviation(spread: Spread) -> Deviation:
 
 
 def _documents(cells: Mapping[Key, CellDir], baseline: str, seeds: Sequence[int]) -> tuple[float | None, float | None]:
-    """Standard errors over pieces of the held-out text: of one run's mean, and of a paired difference's, each the mean
-    over runs; None of a single piece."""
-    pieces = {key: _piece_losses(cell) for key, cell in cells.items()}
-    if any(len(losses) < 2 for losses in pieces.values()):
+    """Standard errors over the held-out text, in blocks of neighbours: of one run's loss, and of a paired difference's,
+    each the mean over runs; None where there is one block."""
+    blocks = {key: found.blocks() for key, cell in cells.items() if (found := windows_of(cell)) is not None}
+    if len(blocks) < len(cells) or min(map(len, blocks.values())) < 2:
         return None, None
-    alone = [_standard_error(pieces[baseline, seed]) for seed in seeds]
-    paired = [
-        _standard_error([one - other for one, other in zip(losses, pieces[baseline, seed], strict=True)])
-        for (arm, seed), losses in pieces.items()
-        if arm != baseline
-    ]
+    alone = [_standard_error(blocks[baseline, seed]) for seed in seeds]
+    paired = [_standard_error(mine - blocks[baseline, seed]) for (arm, seed), mine in blocks.items() if arm != baseline]
     return statistics.mean(alone), statistics.mean(paired)
 
 
-def _piece_losses(cell: CellDir) -> list[float]:
-    kept = read_json(cell.path / HELD_OUT)
-    return [loss / size for loss, size in zip(kept["losses"], kept["sizes"], strict=True)]
-
-
-def _standard_error(values: Sequence[float]) -> float:
-    return statistics.stdev(values) / math.sqrt(len(values))
+def _standard_error(values: np.ndarray) -> float:
+    return float(values.std(ddof=1)) / math.sqrt(len(values))

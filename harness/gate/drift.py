@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from harness.gate.baseline import Baseline, SeedRun
 from harness.gate.findings import Finding, SeedLine, State
-from harness.gate.perplexity import Perplexity, drawn_from, seed_line
+from harness.gate.perplexity import Perplexity, differences_of, seed_line
 from harness.gate.reading import seed_run
 from harness.gate.rule import Look, look
 from harness.suite.gating import GateSettings
@@ -50,8 +50,7 @@ class Drift:
         mine: dict[int, SeedRun] = {seed: seed_run(cell) for (_, seed), cell in cells.items()}
         lines = [seed_line("L3", stage, (arm, seed), mine.get(seed), self.anchor.arms[arm].run(seed)) for seed in seeds]
         self.lines += lines
-        drawn = drawn_from(lines, self.judged.paired, self.judged.unpaired)
-        return look("look 1", drawn.differences, drawn.spread)
+        return look("look 1", differences_of(lines), self.judged.spread_of(lines))
 
 
 def _words(one: Look | None) -> str:

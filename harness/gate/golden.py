@@ -41,7 +41,7 @@ def golden_findings(
             measured="the baseline has no such arm", limit="accept a baseline with it",
         )  # fmt: skip
         return
-    changed = list(changed_settings(settings, theirs.settings)) if theirs.settings else []
+    changed = list(changed_settings(settings, theirs.settings))
     rest = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
     yield Finding(
         layer="L0", rule="settings", arm=arm, state="fail" if changed else "pass",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from pydantic import Field
 
 from harness.compare.markdown import grid
+from harness.compare.statistics import pairs
 from harness.errors import UsageError, shown
 from harness.gate.baseline import Environment, differences
 from harness.gate.rule import Spread, pooled
@@ -113,16 +113,13 @@ def _without_patch(environment: Environment) -> Environment:
 def paired_noise(losses: Mapping[str, Mapping[int, float]], baseline: str) -> tuple[dict[str, ArmPairs], Spread | None]:
     """(every arm against the baseline arm, their spread pooled about each arm's own mean)."""
     found, groups = {}, []
+    base = losses[baseline]
     for arm, mine in losses.items():
-        seeds = sorted(mine.keys() & losses[baseline].keys())
-        if arm == baseline or len(seeds) < 2:
+        one = pairs(mine, base)
+        if arm == baseline or one is None or one.sd_paired is None:
             continue
-        ours, theirs = [mine[seed] for seed in seeds], [losses[baseline][seed] for seed in seeds]
-        group = [one - other for one, other in zip(ours, theirs, strict=True)]
-        varies = len(seeds) > 2 and min(statistics.variance(ours), statistics.variance(theirs)) > 0
-        rho = statistics.correlation(ours, theirs) if varies else None
-        found[arm] = ArmPairs(n=len(seeds), mean=statistics.mean(group), sd=statistics.stdev(group), rho=rho)
-        groups.append(group)
+        found[arm] = ArmPairs(n=one.n, mean=one.mean, sd=one.sd_paired, rho=one.rho)
+        groups.append([mine[seed] - base[seed] for seed in one.seeds])
     return found, pooled(groups)
 
 
@@ -141,7 +138,7 @@ def noise_markdown(noise: Noise) -> str:
     rows = [["noise", "SD", "degrees of freedom", "of a loss"]]
     rows += [[name, f"{one.sd:.4f}", str(one.df), about] for name, one, about in kinds]
     rows += [
-        ["text, one run", _number(noise.document), "–", "standard error over the held-out pieces"],
+        ["text, one run", _number(noise.document), "–", "standard error over the held-out text, in blocks of neighbours"],
         ["text, paired", _number(noise.document_paired), "–", "the same of a paired difference"],
     ]
     arms = [["arm", "pairs", "Δ to the baseline arm", "SD of Δ", "ρ"]]

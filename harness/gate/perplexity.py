@@ -1,4 +1,4 @@
-"""L2 and L3: losses against a baseline, seed by seed, by the rule of `rule.py`."""
+"""L2: losses against a baseline, seed by seed, by the rule of `rule.py`."""
 
 from __future__ import annotations
 
@@ -75,8 +75,13 @@ class Perplexity:
             for seed in seeds
         ]
         self.lines += lines
-        so_far = [line for line in self.lines if line.arm == arm and (line.stage == stage or stage == "look 2")]
-        return Drawn(drawn_from(lines, None, None).differences, drawn_from(so_far, self.paired, self.unpaired).spread)
+        # The second look is of all seeds so far; a confirmation is of its own.
+        judged = lines if stage == "confirmation" else [line for line in self.lines if line.arm == arm]
+        return Drawn(differences_of(lines), self.spread_of(judged))
+
+    def spread_of(self, lines: Sequence[SeedLine]) -> Spread | None:
+        """The calibrated spread of such differences. Where one seed is no pair, all are taken for strangers."""
+        return self.paired if all(line.paired for line in lines if line.difference is not None) else self.unpaired
 
     def _words(self, arm: str, one: Course, crashed: Sequence[int]) -> str:
         failed = f"runs failed: seed {', '.join(map(str, crashed))}; " if crashed else ""
@@ -128,18 +133,12 @@ def seed_line(layer: Layer, stage: str, key: Key, mine: SeedRun | None, theirs: 
     )  # fmt: skip
 
 
-def drawn_from(lines: Sequence[SeedLine], paired: Spread | None, unpaired: Spread | None) -> Drawn:
-    """The differences that there are. Where one seed is no pair, all are taken for strangers."""
-    known = [line for line in lines if line.difference is not None]
-    spread = paired if all(line.paired for line in known) else unpaired
-    return Drawn(tuple(line.difference for line in known if line.difference is not None), spread)
+def differences_of(lines: Sequence[SeedLine]) -> tuple[float, ...]:
+    """Those that there are."""
+    return tuple(line.difference for line in lines if line.difference is not None)
 
 
-def budget(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def budget(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """What must be equal for losses to be of the same amount of training."""
-    train, model = settings.get("train", {}), settings.get("model", {})
-    return {
-        "train.steps": train.get("steps"),
-        "train.batch_size": train.get("batch_size"),
-        "model.context": model.get("context"),
-    }
+    keys = (("train", "steps"), ("train", "batch_size"), ("model", "context"))
+    return {f"{part}.{key}": str(settings[part].get(key)) for part, key in keys}

@@ -16,7 +16,7 @@ Z95 = 1.959964
 
 def divergence_findings(
     arm: str,
-    golden: Golden | None,
+    golden: Golden,
     runs: Mapping[int, SeedRun],
     reference: Mapping[int, SeedRun],
     sd: float | None,
@@ -24,9 +24,9 @@ def divergence_findings(
 ) -> Iterator[Finding]:
     """Over all runs that there were: the golden one, and those of the seeds. `sd` is of losses over seeds."""
     failed = [f"seed {seed}: {run.failure}" for seed, run in sorted(runs.items()) if run.failure is not None]
-    if golden is not None and golden.failure is not None:
+    if golden.failure is not None:
         failed.insert(0, f"golden run: {golden.failure}")
-    count = len(runs) + (golden is not None)
+    count = len(runs) + 1
     yield Finding(
         layer="L1", rule="runs", arm=arm, state="fail" if failed else "pass",
         measured="; ".join(failed) if failed else f"{count} of {count} ended with a finite loss", limit="all end",

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from scipy import special
@@ -150,12 +150,8 @@ def _decide(found: Mapping[str, Course], looks: Mapping[str, Look | None], famil
             verdict = "fail"
         elif one.upper < rule.margin:
             verdict = "pass"
-        found[arm].looks.append(_judged(one, p, verdict))
+        found[arm].looks.append(replace(one, p_corrected=p, verdict=verdict))
         found[arm].verdict = verdict
-
-
-def _judged(one: Look, p: float, verdict: Verdict) -> Look:
-    return Look(**{**one.__dict__, "p_corrected": p, "verdict": verdict})
 
 
 def more_seeds(one: Look, rule: GateSettings) -> int | None:

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.errors import UsageError
 from harness.gate.baseline import ArmBaseline, Baseline, SeedRun, anchor_path, differences, noise_path
@@ -168,7 +167,7 @@ class _Gate:
         return found
 
     def _other_budget(self, arm: str, theirs: ArmBaseline) -> list[str]:
-        return differences(_text(budget(self.settings[arm])), _text(budget(theirs.settings)))
+        return differences(budget(self.settings[arm]), budget(theirs.settings))
 
     def _l3(self, judged: Perplexity) -> list[Finding]:
         anchor = self.anchor
@@ -207,7 +206,3 @@ def say(text: str) -> None:
 
 def _of_arm(runs: Mapping[tuple[str, int], SeedRun], arm: str) -> dict[int, SeedRun]:
     return {seed: run for (name, seed), run in runs.items() if name == arm}
-
-
-def _text(values: Mapping[str, Any]) -> dict[str, str]:
-    return {key: str(value) for key, value in values.items()}

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import platform
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +27,6 @@ Key = tuple[str, int]
 
 ArmSettings = dict[str, dict[str, Any]]
 PARTS = ("connection", "model", "train")
-
-
-class Interrupted(KeyboardInterrupt):
-    """A run was stopped; the same command goes on from there."""
 
 
 @dataclass(frozen=True)
@@ -62,50 +57,33 @@ def golden_keys(steps: int, warmup: int) -> dict[str, int]:
     }
 
 
-class Runs(ABC):
-    """Directories of finished or failed cells, trained where they are missing."""
-
-    root: Path
-
-    @abstractmethod
-    def settings(self) -> dict[str, ArmSettings]:
-        """By arm, what the suite resolves to: connection, model and train, defaults included."""
-
-    @abstractmethod
-    def golden(self) -> dict[str, CellDir]:
-        """By arm: the first seed's short run."""
-
-    @abstractmethod
-    def seeds(self, seeds: Sequence[int], arms: Sequence[str]) -> dict[Key, CellDir]:
-        """The suite's own runs of these seeds."""
-
-    @abstractmethod
-    def throughput(self) -> dict[str, dict[str, Any]]:
-        """By arm, a row of `costs.json`; empty where it could not be measured."""
-
-    def _rows(self, layout: Layout, suite: str) -> dict[str, dict[str, Any]]:
-        kept = documents(layout, suite)
-        return dict(kept[-1]["arms"]) if kept else {}
+def cost_rows(layout: Layout, suite: str) -> dict[str, dict[str, Any]]:
+    """By arm, what was measured last (`costs.json`)."""
+    kept = documents(layout, suite)
+    return dict(kept[-1]["arms"]) if kept else {}
 
 
-class Here(Runs):
-    """By the code that is running."""
+class Here:
+    """Cells of the code that is running: their directories, trained where they are missing, finished or failed."""
 
     def __init__(self, asked: Question):
         self.asked = asked
         self.root = asked.results / "gate" / gate_folder(asked.suite.name) / _code_key(asked.suite)
 
     def settings(self) -> dict[str, ArmSettings]:
+        """By arm, what the suite resolves to: connection, model and train, defaults included."""
         return {
             name: {part: getattr(arm, part).model_dump(mode="json") for part in PARTS}
             for name, arm in self.asked.suite.arms.items()
         }
 
     def golden(self) -> dict[str, CellDir]:
+        """By arm: the first seed's short run."""
         found = self._run(self._golden_suite, "golden", None)
         return {arm: directory for (arm, _), directory in found.items()}
 
     def seeds(self, seeds: Sequence[int], arms: Sequence[str]) -> dict[Key, CellDir]:
+        """The suite's own runs of these seeds."""
         return self._run(self.asked.suite.model_copy(update={"seeds": tuple(seeds)}), "full", arms)
 
     def streams(self, seeds: Sequence[int], arm: str, fixed: Mapping[str, int]) -> dict[Key, CellDir]:
@@ -115,11 +93,12 @@ class Here(Runs):
         return self._run(suite, "full", [arm])
 
     def throughput(self) -> dict[str, dict[str, Any]]:
-        # Anew every time: of all that is kept under this code's name, it alone is not a function of the code.
+        """By arm, measured anew every time: of all that is kept under this code's name, it alone is not a function of
+        the code. Empty where it could not be measured."""
         layout, suite = Layout(self.root / "golden"), self._golden_suite
         made = cells(suite, self.asked.data, self.asked.relative_to)
-        measure_costs(layout, suite, made, str(self.asked.relative_to), smoke=False, force=True)
-        return self._rows(layout, suite.name)
+        measured = measure_costs(layout, suite, made, str(self.asked.relative_to), smoke=False, force=True)
+        return cost_rows(layout, suite.name) if measured else {}
 
     @property
     def _golden_suite(self) -> Suite:
@@ -136,7 +115,7 @@ class Here(Runs):
         choice = RunOptions(jobs=self.asked.jobs, retry_failed=True)  # what a machine did to a run is no verdict
         outcome = run_suite(suite.name, wanted, layout, choice, str(self.asked.relative_to))
         if outcome.code == INTERRUPTED:
-            raise Interrupted
+            raise KeyboardInterrupt
         return {(cell.arm, cell.seed): layout.cell(cell) for cell in wanted}
 
     def _cells(self, suite: Suite) -> list[Cell]:

@@ -24,7 +24,8 @@ def measured_starts(cells: Mapping[str, Cell], relative_to: Path) -> dict[str, S
     try:
         found: dict[str, tuple[float | None, str]] = receiver.recv()
     except EOFError:
-        found = {arm: (float("inf"), "") for arm in cells}
+        process.join()
+        found = {arm: (float("inf"), f"its process ended with code {process.exitcode}") for arm in cells}
     finally:
         process.join()
         receiver.close()

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import FAILED, INTERRUPTED, OK, InconclusiveError
-from harness.gate.runs import ArmSettings, Interrupted, Key, Question, Runs, gate_folder, golden_keys, surroundings
+from harness.gate.runs import ArmSettings, Key, Question, cost_rows, gate_folder, golden_keys, surroundings
 from harness.run.celldir import CellDir
+from harness.run.costs import FILE as COSTS
 from harness.run.layout import Layout
 from harness.suite.cells import digest
 from harness.suite.yaml_lines import load
@@ -31,8 +32,8 @@ print(json.dumps({n: {p: getattr(a, p).model_dump(mode="json") for p in parts} f
 """What another commit's own code makes of its suite file."""
 
 
-class There(Runs):
-    """By the code of a checkout of another commit, as a user would run it there."""
+class There:
+    """As `Here`, by the code of a checkout of another commit."""
 
     def __init__(self, asked: Question, tree: Path, commit: str, suite: Path):
         self.asked, self.tree, self.suite, self.commit = asked, tree, suite, commit
@@ -55,6 +56,8 @@ class There(Runs):
             warmup = suite.arms[arm if arm in suite.arms else suite.baseline].train.warmup_steps
             short = golden_keys(suite.gate.golden_steps, warmup)
             overrides += [f"{place}train.{key}={value}" for key, value in short.items()]
+        # What was measured in another hour is not beside what is measured now.
+        (Layout(self.root / "golden").suite_place(suite.name) / COSTS).unlink(missing_ok=True)
         found = self._run(suite.seeds[:1], None, "golden", overrides)
         return {arm: directory for (arm, _), directory in found.items()}
 
@@ -62,7 +65,8 @@ class There(Runs):
         return self._run(seeds, arms, "full", [])
 
     def throughput(self) -> dict[str, dict[str, Any]]:
-        return self._rows(Layout(self.root / "golden"), self.asked.suite.name)  # `run` has measured it
+        """As `golden` has measured it."""
+        return cost_rows(Layout(self.root / "golden"), self.asked.suite.name)
 
     def _run(
         self, seeds: Sequence[int], arms: Sequence[str] | None, place: str, overrides: Sequence[str]
@@ -88,7 +92,7 @@ class There(Runs):
             stderr=None if shown else subprocess.PIPE, text=True,
         )  # fmt: skip
         if done.returncode == INTERRUPTED:
-            raise Interrupted
+            raise KeyboardInterrupt
         if done.returncode not in fine:
             said = (done.stderr or "").strip().splitlines()
             why = f": {said[-1]}" if said else "; what it says stands above"

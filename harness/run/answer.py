@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import __version__
 from harness.errors import InconclusiveError, UsageError, first_line
-from harness.run.celldir import EXPERTS, HELD_OUT, read_json, write_json
+from harness.run.celldir import EXPERTS, HELD_OUT, CellDir, read_json, write_json
 from harness.run.costs import machine_name, read_costs
 from harness.run.layout import Layout
 from harness.run.recording import catch_up
@@ -96,7 +96,9 @@ def compare_cells(
     from harness.compare.rows import comparisons
 
     wanted = [
-        Wanted(cell.arm, cell.seed, cell.identity, cell.evaluation, _answers(layout, cell), _windows(layout, cell))
+        Wanted(
+            cell.arm, cell.seed, cell.identity, cell.evaluation, _answers(layout, cell), windows_of(layout.cell(cell))
+        )
         for cell in cells
     ]
     tables = comparisons(
@@ -179,12 +181,12 @@ def _remarks(suite: Suite, cells: Sequence[Cell], smoke: bool) -> tuple[str, ...
     return tuple(remarks)
 
 
-def _windows(layout: Layout, cell: Cell) -> Windows | None:
-    """The losses on the pieces of the held-out side; None for cells that kept none. Raises UsageError for a file that
-    no cell can have written."""
+def windows_of(directory: CellDir) -> Windows | None:
+    """A cell's losses on the pieces of the held-out side; None where it kept none. Raises UsageError for a file that no
+    cell can have written."""
     from harness.compare.documents import Windows
 
-    path = layout.cell(cell).path / HELD_OUT
+    path = directory.path / HELD_OUT
     found = read_json(path)
     if found is None:
         return None
