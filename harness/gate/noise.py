@@ -138,7 +138,12 @@ def noise_markdown(noise: Noise) -> str:
     rows = [["noise", "SD", "degrees of freedom", "of a loss"]]
     rows += [[name, f"{one.sd:.4f}", str(one.df), about] for name, one, about in kinds]
     rows += [
-        ["text, one run", _number(noise.document), "–", "standard error over the held-out text, in blocks of neighbours"],
+        [
+            "text, one run",
+            _number(noise.document),
+            "–",
+            "standard error over the held-out text, in blocks of neighbours",
+        ],
         ["text, paired", _number(noise.document_paired), "–", "the same of a paired difference"],
     ]
     arms = [["arm", "pairs", "Δ to the baseline arm", "SD of Δ", "ρ"]]
