@@ -219,7 +219,7 @@ def test_the_recorder_writes_everything_submitted_before_it_closes(
     layout: Layout, tracker: Tracker, made: list[Cell]
 ) -> None:
     warnings: list[str] = []
-    recorder = Recorder(layout, tracker, "tiny", warnings.append)
+    recorder = Recorder(tracker, lambda cell: replay(layout, tracker, "tiny", cell), warnings.append)
     for cell in made[:2]:
         play(layout, cell)
         recorder.submit(cell)
@@ -233,7 +233,8 @@ def test_a_tracker_that_is_down_is_said_once_stops_nothing_and_loses_nothing(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     warnings: list[str] = []
-    recorder = Recorder(layout, Tracker("http://127.0.0.1:9"), "tiny", warnings.append)
+    down = Tracker("http://127.0.0.1:9")
+    recorder = Recorder(down, lambda cell: replay(layout, down, "tiny", cell), warnings.append)
     for cell in made:
         play(layout, cell)
         recorder.submit(cell)

@@ -6,10 +6,12 @@ import multiprocessing
 import multiprocessing.forkserver as forkserver
 import os
 import signal
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
+from typing import Protocol
 
 from harness.run.cell import work
 from harness.run.layout import Layout
@@ -20,6 +22,38 @@ PRELOAD = ["harness.training.fit", "harness.evaluation.score", "harness.evaluati
 
 # No bars first, then no network.
 QUIET = ("TQDM_DISABLE", "HF_DATASETS_DISABLE_PROGRESS_BARS", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+
+
+class Working(Protocol):
+    """Something that works on a cell."""
+
+    @property
+    def cell(self) -> Cell: ...
+
+
+class Executor(Protocol):
+    """Where cells run."""
+
+    @property
+    def workers(self) -> Sequence[Working]: ...
+
+    @property
+    def free(self) -> int:
+        """How many more cells may be started."""
+        ...
+
+    def start(self, cell: Cell) -> None: ...
+
+    def finished(self, timeout: float) -> list[tuple[Cell, int]]:
+        """(cell, exit code) of the workers that ended, after waiting at most `timeout` seconds for one; a negative
+        code is the signal that killed the worker."""
+        ...
+
+    def stop(self, cells: Collection[Cell] | None = None) -> None:
+        """Ask the workers of these cells, or all, to save and end."""
+        ...
+
+    def kill(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -65,17 +99,15 @@ class LocalExecutor:
         self.workers.append(Worker(cell, process))
 
     def finished(self, timeout: float) -> list[tuple[Cell, int]]:
-        """(cell, exit code) of the workers that ended, after waiting at most `timeout` seconds for one; a negative
-        code is the signal that killed the worker."""
         wait([worker.process.sentinel for worker in self.workers], timeout)
         ended = [worker for worker in self.workers if worker.process.exitcode is not None]
         self.workers = [worker for worker in self.workers if worker not in ended]
         return [(worker.cell, worker.process.exitcode or 0) for worker in ended]
 
-    def stop(self) -> None:
-        """Ask every worker to save and end."""
+    def stop(self, cells: Collection[Cell] | None = None) -> None:
         for worker in self.workers:
-            worker.process.terminate()
+            if cells is None or worker.cell in cells:
+                worker.process.terminate()
 
     def kill(self) -> None:
         for worker in self.workers:

@@ -6,7 +6,7 @@ import json
 import queue
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from harness.errors import first_line
 from harness.run import costs
@@ -102,20 +102,23 @@ def _costs_tags(suite: str, document: dict[str, Any]) -> dict[str, str]:
     return {"harness.suite": suite, **machine}
 
 
-class Recorder(threading.Thread):
-    """Replays cells in the background. A tracker that fails is reported once and stops nothing: what it missed stays
-    in the journals for `catch_up`."""
+Item = TypeVar("Item")
 
-    def __init__(self, layout: Layout, tracker: Tracker, suite: str, warn: Callable[[str], None]):
+
+class Recorder(threading.Thread, Generic[Item]):
+    """Records in the background, with `write`, what is submitted. A tracker that fails is reported once and stops
+    nothing: what it missed stays in the journals for `catch_up`."""
+
+    def __init__(self, tracker: Tracker, write: Callable[[Item], None], warn: Callable[[str], None]):
         super().__init__(daemon=True)
-        self.layout, self.tracker, self.suite, self.warn = layout, tracker, suite, warn
+        self.tracker, self.write, self.warn = tracker, write, warn
         self.error: str | None = None
-        self._queue: queue.SimpleQueue[Cell | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
         self.start()
 
-    def submit(self, cell: Cell) -> None:
+    def submit(self, item: Item) -> None:
         if self.error is None:
-            self._queue.put(cell)
+            self._queue.put(item)
 
     def close(self) -> None:
         """Wait until everything submitted is written, or the tracker has failed."""
@@ -125,8 +128,8 @@ class Recorder(threading.Thread):
     def run(self) -> None:
         try:
             self.tracker.connect()
-            while (cell := self._queue.get()) is not None:
-                replay(self.layout, self.tracker, self.suite, cell)
+            while (item := self._queue.get()) is not None:
+                self.write(item)
         except Exception as error:
             self.error = f"{type(error).__name__}: {first_line(error)}"
             self.warn(

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel
 
 from harness.connections.settings import AnyConnection, ConnectionSettings, connection_type, connection_types
 from harness.data.inputs import Inputs
@@ -27,7 +27,8 @@ from harness.models.presets import SCALES
 from harness.models.settings import MODELS, AnyModel, ModelSettings
 from harness.suite.schema import Suite
 from harness.suite.sense import Problem, problems, problems_with
-from harness.suite.yaml_lines import KeyPath, dotted, load, parse_value
+from harness.suite.yaml_file import COMMAND_LINE, YamlFile, wrong
+from harness.suite.yaml_lines import KeyPath, dotted
 
 ARM_NAME = r"^[A-Za-z0-9][A-Za-z0-9_+-]*$"
 GRID = "(grid)"  # stands for the name of an arm that has none yet
@@ -35,32 +36,15 @@ SECTIONS = ("model", "train")
 FILE_KEYS = (*Suite.model_fields, *SECTIONS, "grid")
 
 
-class SuiteFile:
+class SuiteFile(YamlFile):
     """A suite file on its way to a `Suite`: the raw mapping, and where each key was written."""
 
-    def __init__(self, path: Path, overrides: list[str]):
-        self.path = path
-        self.raw, self.lines = load(path)
-        self.overridden: set[KeyPath] = set()
+    def __init__(self, path: Path, overrides: list[str], origin: str = COMMAND_LINE):
+        super().__init__(path, origin)
         self._expand_shorthand()
         for override in overrides:
             self._override(override)
             self._expand_shorthand()
-
-    def error(self, key: KeyPath, message: str) -> UsageError:
-        """One line that names the file and line, or the command line, and the key."""
-        if any(key[:size] in self.overridden for size in range(1, len(key) + 1)):
-            return UsageError(f"command line: {dotted(key)}: {message}")
-        known = key
-        while known and known not in self.lines:
-            known = known[:-1]
-        line = f":{self.lines[known]}" if known else ""
-        return UsageError(f"{self.path}{line}: {dotted(key)}: {message}" if key else f"{self.path}: {message}")
-
-    def locate(self, error: UsageError) -> UsageError:
-        """An error of a part that does not know the file, `data.files: ...`, with file and line."""
-        key, _, message = str(error).partition(": ")
-        return self.error(tuple(key.split(".")), message)
 
     def _expand_shorthand(self) -> None:
         """`connection: residual` is short for `connection: {type: residual}`, `tokenizer: bytes` likewise; `seeds: 4`
@@ -79,28 +63,15 @@ class SuiteFile:
             self.raw["seeds"] = list(range(1, seeds + 1))
 
     def _override(self, override: str) -> None:
-        name, equals, text = override.partition("=")
-        if not equals or not name:
-            raise UsageError(f"command line: '{override}' is not of the form key=value")
+        name, text = self.split(override)
         key = tuple(name.split("."))
         if key[0] not in FILE_KEYS:
-            raise UsageError(f"command line: {name}: unknown key{nearest(key[0], FILE_KEYS)}")
+            raise UsageError(f"{self.origin}: {name}: unknown key{nearest(key[0], FILE_KEYS)}")
         if key[0] == "arms" and key[1:2] and key[1] not in (self.raw.get("arms") or {}):
-            raise UsageError(f"command line: {name}: no such arm{nearest(key[1], self.raw.get('arms') or {})}")
+            raise UsageError(f"{self.origin}: {name}: no such arm{nearest(key[1], self.raw.get('arms') or {})}")
         if key[0] == "grid" and len(key) > 2:
             key = ("grid", ".".join(key[1:]))
-        place = self.raw
-        for part in key[:-1]:
-            if place.get(part) is None:
-                place[part] = {}
-            place = place[part]
-            if not isinstance(place, dict):
-                raise UsageError(f"command line: {name}: '{part}' is not a section")
-        try:
-            place[key[-1]] = parse_value(text)
-        except UsageError as error:
-            raise UsageError(f"command line: {name}: {error}") from None
-        self.overridden.add(key)
+        self.put(name, key, text)
 
     def resolve(self) -> Suite:
         """The typed suite. Raises UsageError, one line for every problem found."""
@@ -129,7 +100,7 @@ class SuiteFile:
         kind = corpus_type(data)
         if kind is not None and kind.KIND != "text" and (evaluation is None or isinstance(evaluation, dict)):
             top["evaluation"] = {"tasks": [], **(evaluation or {})}  # the default tasks are for text
-        suite: Suite = self._validate(Suite, {**top, "arms": arms})
+        suite: Suite = self.validate(Suite, {**top, "arms": arms})
         self._refuse(problems(suite))
         return suite
 
@@ -189,7 +160,7 @@ class SuiteFile:
             for axis, value in point.items():
                 section, key = axis.split(".", 1)
                 arm.setdefault(section, {})[key] = value
-            connection = self._validate(AnyConnection, arm["connection"], ("arms", GRID, "connection"))
+            connection = self.validate(AnyConnection, arm["connection"], ("arms", GRID, "connection"))
             suffix = [
                 f"-{axis.split('.', 1)[1].replace('_', '')}{value}".replace(".", "p").replace(" ", "")
                 for axis, value in point.items()
@@ -206,32 +177,14 @@ class SuiteFile:
         if baseline is not None and str(baseline) not in arms:
             raise self.error(("baseline",), f"no arm is called '{baseline}'{nearest(baseline, arms)}")
 
-    def _validate(self, kind: Any, raw: Any, place: KeyPath = ()) -> Any:
-        try:
-            return TypeAdapter(kind).validate_python(raw)
-        except ValidationError as error:
-            details = error.errors()
-            misspelt = {detail["loc"][:-1] for detail in details if detail["type"] == "extra_forbidden"}
-            lines = [
-                self._explain(kind, raw, detail, place)
-                for detail in details
-                if not (detail["type"] == "missing" and detail["loc"][:-1] in misspelt)
-                and not (detail["type"] == "too_short" and len(details) > 1)
-            ]
-            raise UsageError("\n".join(dict.fromkeys(lines))) from None
-
-    def _explain(self, kind: Any, raw: Any, detail: Any, place: KeyPath) -> str:
+    def explain(self, kind: Any, raw: Any, detail: Any, place: KeyPath) -> UsageError:
         key: list[str | int] = list(detail["loc"])
-        kind_of_error, message = detail["type"], detail["msg"]
+        kind_of_error = detail["type"]
         owner = _owner(kind, raw, tuple(detail["loc"]))
+        message = wrong(detail, getattr(owner, "model_fields", {}))
         if kind_of_error == "extra_forbidden":
-            message = f"unknown key{nearest(key[-1], getattr(owner, 'model_fields', {}))}"
             if isinstance(owner, type) and issubclass(owner, DataSettings):
                 message = _foreign_key(str(key[-1]), owner) or message
-        elif kind_of_error == "missing":
-            message = "missing"
-        elif kind_of_error == "tuple_type":
-            message = f"must be a list, got {detail['input']!r}"
         elif kind_of_error == "unknown_connection":
             key.append("type")
             message = f"unknown connection '{detail['ctx']['tag']}'{nearest(detail['ctx']['tag'], connection_types())}"
@@ -245,12 +198,8 @@ class SuiteFile:
             key.append("type")
             message = f"unknown tokenizer '{detail['ctx']['tag']}'{nearest(detail['ctx']['tag'], TOKENIZERS)}"
         elif kind_of_error == "connection_without_type":
-            message += nearest("", connection_types())
-        elif "expected" in detail.get("ctx", {}) and kind_of_error == "literal_error":
-            message = f"'{detail['input']}' is none of {detail['ctx']['expected']}"
-        else:
-            message = f"{message[0].lower()}{message[1:]}, got {detail['input']!r}"
-        return str(self.error(self._written((*place, *key)), message))
+            message = f"{detail['msg']}{nearest('', connection_types())}"
+        return self.error(self._written((*place, *key)), message)
 
     def _written(self, key: KeyPath) -> KeyPath:
         """Where the key of a resolved arm was written: in the arm, on an axis of the grid, or in the suite's own

@@ -1,0 +1,1 @@
+"""Hyper-parameter search that treats every arm alike (docs/search.md)."""

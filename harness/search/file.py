@@ -1,0 +1,158 @@
+"""Reading a study file, with the suite that it names. Errors name file, line, key and the nearest valid choice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.connections.settings import connection_type
+from harness.data.inputs import Inputs
+from harness.data.load import Data, inputs_of, load_data
+from harness.data.settings import SymbolsSettings
+from harness.errors import UsageError, close, nearest
+from harness.search.samplers import problems_of
+from harness.search.settings import Problem, StudySettings
+from harness.search.space import Space
+from harness.suite.file import SuiteFile
+from harness.suite.find import find_suite
+from harness.suite.resize import resized
+from harness.suite.schema import Suite
+from harness.suite.smoke import smoke
+from harness.suite.yaml_file import YamlFile, wrong
+
+KEYS = tuple(StudySettings.model_fields)
+PARAMETER_KEYS = ("type", "low", "high", "log", "step", "choices", "arms", "when")
+SMOKE_TRIALS = 3
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is searched, read and checked."""
+
+    settings: StudySettings
+    suite: Suite
+    """The arms as they are without any search."""
+    suite_path: Path
+    data: Data
+    inputs: Inputs
+    space: Space
+
+    @property
+    def relative_to(self) -> Path:
+        """From where the data's paths are looked for."""
+        return self.suite_path.parent.resolve()
+
+
+class StudyFile(YamlFile):
+    """A study file on its way to a `Study`."""
+
+    def __init__(self, path: Path, overrides: Iterable[str]):
+        super().__init__(path)
+        self._expand_shorthand()
+        for override in overrides:
+            name, text = self.split(override)
+            self.put(name, self._key(name), text)
+            self._expand_shorthand()
+
+    def _key(self, name: str) -> tuple[str, ...]:
+        """`set.train.steps` is a key of `set`, and `space.train.lr.low` one of the parameter `train.lr`."""
+        first, *rest = name.split(".")
+        if first not in KEYS:
+            raise UsageError(f"{self.origin}: {name}: unknown key{nearest(first, KEYS)}")
+        if first == "set" and rest:
+            return first, ".".join(rest)
+        if first == "space" and len(rest) > 1 and rest[-1] in PARAMETER_KEYS:
+            return first, ".".join(rest[:-1]), rest[-1]
+        if first == "space" and rest:
+            return first, ".".join(rest)
+        return first, *rest
+
+    def _expand_shorthand(self) -> None:
+        """`objective: loss` is short for `[loss]`, `sampler: TPESampler` for `{type: TPESampler}`."""
+        if isinstance(self.raw.get("objective"), str):
+            self.raw["objective"] = [self.raw["objective"]]
+        for key in ("sampler", "pruner"):
+            if isinstance(self.raw.get(key), str):
+                self.raw[key] = {"type": self.raw[key]}
+
+    def explain(self, kind: Any, raw: Any, detail: Any, place: tuple[str | int, ...]) -> UsageError:
+        key = [part for part in detail["loc"]]
+        keys: Any = KEYS
+        if key[0] == "space" and len(key) > 2:  # pydantic has the parameter's type in the place of a key
+            key.pop(2)
+            keys = PARAMETER_KEYS
+        if key[0] == "fresh":
+            keys = ("top", "choose", "report")
+        if detail["type"] in ("union_tag_not_found", "union_tag_invalid"):
+            return self.error((*key, "type"), "a parameter is a float, an int or categorical: type: float")
+        return self.error((*place, *key), wrong(detail, keys))
+
+    def refuse(self, found: Iterable[Problem]) -> None:
+        """Raises UsageError for the first problem, where it was written."""
+        for key, message in found:
+            raise self.error(key, message)
+
+    def resolve(self, shrunk: bool = False) -> Study:
+        """The study with its suite, checked as a whole. Raises UsageError."""
+        for key in self.raw:
+            if key not in KEYS:
+                hint = "; this is a suite: harness run" if key in ("baseline", "scale", "grid") else nearest(key, KEYS)
+                raise self.error((key,), f"unknown key{hint}")
+        settings: StudySettings = self.validate(StudySettings, self.raw)
+        self.refuse(settings.problems())
+        self.refuse(problems_of(settings))
+        path = self._suite_path(settings.suite)
+        overrides = [f"{key}={json.dumps(value)}" for key, value in settings.set.items()]
+        file = SuiteFile(path, overrides, origin=str(self.error(("set",), "").args[0]).rstrip(": "))
+        suite = file.resolve()
+        if shrunk:
+            suite, settings = smoke(suite), _shrunk(settings)
+        try:
+            data = load_data(suite.data, path.parent)
+        except UsageError as error:
+            raise file.locate(error) from None
+        inputs = inputs_of(data)
+        file.check_inputs(suite, inputs)
+        try:
+            suite = resized(suite, inputs)
+        except UsageError as error:
+            raise file.locate(error) from None
+        space = Space(settings, suite, inputs)
+        self.refuse(space.problems())
+        self.refuse(self._of_suite(settings, suite, space))
+        self.refuse(space.impossible())
+        return Study(settings, suite, path, data, inputs, space)
+
+    def _suite_path(self, name: str) -> Path:
+        beside = self.path.parent / name
+        try:
+            return beside if beside.is_file() else find_suite(name)
+        except UsageError as error:
+            files = [path.name for path in beside.parent.glob("*.yaml")]
+            raise self.error(("suite",), f"{error}{'' if '?' in str(error) else close(beside.name, files)}") from None
+
+    def _of_suite(self, settings: StudySettings, suite: Suite, space: Space) -> Iterable[Problem]:
+        """What does not fit between the study and the suite."""
+        text = suite.data.KIND == "text" and not isinstance(suite.data, SymbolsSettings)
+        for place, name in enumerate(settings.objective):
+            if name == "bits_per_byte" and not text:
+                yield ("objective", place), f"is of text, and the corpus '{suite.data.corpus}' is none"
+            if name == "peak_memory" and any(suite.arms[arm].train.device == "cpu" for arm in space.arms):
+                yield ("objective", place), "is measured on GPUs; saved_bytes is counted everywhere"
+        units = {suite.arms[arm].model.unit(suite.data.KIND): arm for arm in space.arms}
+        if len(units) > 1:
+            several = " and ".join(f"'{arm}' has {unit}" for unit, arm in units.items())
+            yield ("arms",), f"losses do not compare: {several}"
+        for arm in space.arms:
+            if connection_type(suite.arms[arm].connection.type) is None:  # pragma: no cover  SuiteFile has refused it
+                yield ("arms",), f"'{arm}' has no connection"
+
+
+def _shrunk(settings: StudySettings) -> StudySettings:
+    """Of `--smoke`: at most three trials of an arm, one seed, and two fresh ones for the best."""
+    fresh = settings.fresh.model_copy(update={"top": 1, "choose": (), "report": settings.fresh.report[:2]})
+    few = {"trials": min(settings.trials, SMOKE_TRIALS), "seeds": settings.seeds[:1], "fresh": fresh}
+    return settings.model_copy(update=few)
