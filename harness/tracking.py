@@ -209,16 +209,11 @@ class Tracker:
     def _create(self, entry: Entry) -> str:
         from mlflow.entities import Param
 
-        tags = {
-            "mlflow.runName": entry.name,
-            TAG_CELL: entry.cell,
-            TAG_BORN: entry.born,
-        }
-        client = self.connect()
-        run = client.create_run(self._experiment(entry.experiment), tags=tags, run_name=entry.name)
+        run_id = self.create_run(entry.experiment, entry.name, {TAG_CELL: entry.cell, TAG_BORN: entry.born})
         # Once: MLflow refuses to change a parameter, and a resumed cell may have another thread count.
-        client.log_batch(run.info.run_id, params=[Param(name, value[:6000]) for name, value in entry.params.items()])
-        return str(run.info.run_id)
+        params = [Param(name, value[:6000]) for name, value in entry.params.items()]
+        self.connect().log_batch(run_id, params=params)
+        return run_id
 
     def _find(self, entry: Entry) -> tuple[str, Seen] | None:
         wanted = {TAG_CELL: entry.cell, TAG_BORN: entry.born}
@@ -270,11 +265,7 @@ class Tracker:
         runs = self._costs_runs(experiment, f" = '{key}'")
         if runs and runs[0].data.tags.get(TAG_MEASURED) == when:
             return
-        if runs:
-            run_id = runs[0].info.run_id
-        else:
-            first = {"mlflow.runName": "costs", TAG_COSTS: key}
-            run_id = client.create_run(self._experiment(experiment), tags=first, run_name="costs").info.run_id
+        run_id = runs[0].info.run_id if runs else self.create_run(experiment, "costs", {TAG_COSTS: key})
         now = int(time.time() * 1000)
         values = [Metric(name, value, now, 0) for name, value in metrics.items()]
         for start in range(0, len(values), BATCH):
@@ -302,11 +293,29 @@ class Tracker:
         return found
 
     def _costs_runs(self, experiment: str, which: str) -> list[Any]:
+        return self.runs(experiment, f"tags.`{TAG_COSTS}`{which}")
+
+    def runs(self, experiment: str, query: str) -> list[Any]:
+        """MLflow's runs of an experiment for which its query holds, the oldest first; none where there is none."""
         client = self.connect()
         found = client.get_experiment_by_name(experiment)
         if found is None:
             return []
-        return list(client.search_runs([found.experiment_id], f"tags.`{TAG_COSTS}`{which}", max_results=1000))
+        runs: list[Any] = []
+        token = None
+        order = ["attributes.start_time ASC", "attributes.run_id ASC"]
+        while True:
+            page = client.search_runs([found.experiment_id], query, max_results=1000, order_by=order, page_token=token)
+            runs += page
+            token = page.token
+            if not token:
+                return runs
+
+    def create_run(self, experiment: str, name: str, tags: dict[str, str]) -> str:
+        """A new run; returns its id."""
+        everything = {"mlflow.runName": name, **tags}
+        made = self.connect().create_run(self._experiment(experiment), tags=everything, run_name=name)
+        return str(made.info.run_id)
 
     def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
         """(step, value) of one metric of one run, by step."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from harness import __version__
-from harness.cli import gating, verbs
+from harness.cli import gating, searching, verbs
 
 CALIBRATE = "gate calibrate"
 
@@ -117,6 +117,12 @@ def make_parser() -> argparse.ArgumentParser:
     )
     noise.add_argument("--baseline", metavar="FILE", help="beside which the calibration lies")
     noise.add_argument("--jobs", "-j", type=_positive, default=2, metavar="N", help="cells at a time (default: 2)")
+    _search(
+        verb(
+            "search", searching.search, "search every arm's settings alike, and judge the best on fresh seeds",
+            suite=False,
+        )
+    )  # fmt: skip
     conform = verb("conform", verbs.conform, "hold an implementation of a connection against the laws", suite=False)
     conform.add_argument("target", metavar="TARGET", nargs="?", help="a type, a tag such as dhc-n4, or a peer")
     conform.add_argument("settings", metavar="key=value", nargs="*", help="settings of the type, or rate=N of a peer")
@@ -164,6 +170,23 @@ def _gate(gate: argparse.ArgumentParser) -> None:
     gate.add_argument("--accept", action="store_true", help="judge nothing: train all seeds and write the baseline")
     gate.add_argument("--reason", metavar="TEXT", help="why the numbers are what they are; kept in the baseline")
     gate.add_argument("--as-anchor", action="store_true", help="with --accept: write the anchor of L3 instead")
+
+
+def _search(search: argparse.ArgumentParser) -> None:
+    search.add_argument("study", metavar="STUDY", help="a study file, such as suites/search/lr.yaml")
+    search.add_argument(
+        "overrides", metavar="key=value", nargs="*", default=[],
+        help="settings of the study: trials=20 set.train.steps=100 space.train.lr.high=1e-2",
+    )  # fmt: skip
+    search.add_argument("--trials", type=_positive, metavar="N", help="of every arm, earlier ones among them: trials=N")
+    search.add_argument("--jobs", "-j", type=_positive, default=1, metavar="N", help="cells at a time (default: 1)")
+    search.add_argument(
+        "--storage", metavar="URL", help="of the trials, as Optuna takes it (default: a journal file in the results)"
+    )
+    search.add_argument("--retry-failed", action="store_true", help="try failed cells on the fresh seeds again")
+    search.add_argument("--smoke", action="store_true", help="suite and study shrunk to a minute or two; kept apart")
+    search.add_argument("--plan", action="store_true", help="show what it would train, and train nothing")
+    search.add_argument("--json", action="store_true")
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from urllib.parse import quote
 
-from harness import __version__
 from harness.compare.typeset import pairs_html, table_html
 from harness.compare.words import notes, pair_notes
 from harness.report.chapters import CHAPTERS, Chapter, Shown
 from harness.report.drawing import Missing
 from harness.report.facts import Facts, Study
-from harness.report.look import CSS, SCRIPT, policy
+from harness.report.shell import figures_html, scrolled, shell
 from harness.report.tables import made_html, made_id, patterns_html, tasks_html, verdicts_html, views_html
 
 Figures = Sequence[Mapping[str, Sequence[Shown | Missing]]]
@@ -24,31 +22,12 @@ def page(facts: Facts, figures: Figures, folder: str = "figures") -> str:
     links = "".join(f'<a href="#{chapter.key}">{escape(chapter.short)}</a>' for chapter in CHAPTERS)
     body = "\n".join(_chapter(facts, figures, chapter) for chapter in CHAPTERS)
     title = f"{facts.suite}: does it pay?"
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{escape(policy())}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="referrer" content="no-referrer">
-<title>{escape(title)}</title>
-<link rel="icon" href="data:,">
-<style>{CSS}</style>
-</head>
-<body>
-<header>
-<p class="eyebrow">connection-harness {escape(__version__)}, report of a suite</p>
-<h1>{escape(facts.suite)}</h1>
-{f'<p class="lead">{escape(facts.description)}</p>' if facts.description else ""}
-<dl class="facts">
+    header = f"""<dl class="facts">
 {"".join(f"<div><dt>{escape(term)}</dt><dd>{escape(text)}</dd></div>" for term, text in facts.about)}
 </dl>
 {SMOKE if facts.smoke else ""}
-<nav aria-label="Chapters">{links}<a href="#made">How it was made</a></nav>
-</header>
-<main>
-{body}
-<section id="made">
+<nav aria-label="Chapters">{links}<a href="#made">How it was made</a></nav>"""
+    made = f"""<section id="made">
 <h2>How every number was made</h2>
 <p class="about">One cell is one arm with one seed: trained once, recorded in MLflow under its run, its files in a
 folder of the results. The command makes the cell again; the same machine and versions give the same numbers.</p>
@@ -56,14 +35,16 @@ folder of the results. The command makes the cell again; the same machine and ve
 <h3>This page</h3>
 <pre tabindex="0">{escape(facts.command)}</pre>
 <p class="about">Figures are beside it in <code>{escape(folder)}/</code>, each as SVG and PNG with its data as CSV.</p>
-</section>
-</main>
-<footer>Nothing on this page is fetched from anywhere. docs/report.md says how to read it, docs/record.md how its
-numbers are computed.</footer>
-<script>{SCRIPT}</script>
-</body>
-</html>
-"""
+</section>"""
+    return shell(
+        title=title,
+        eyebrow="report of a suite",
+        name=facts.suite,
+        description=facts.description,
+        header=header,
+        main=f"{body}\n{made}",
+        footer="docs/report.md says how to read it, docs/record.md how its numbers are computed.",
+    )
 
 
 SMOKE = (
@@ -81,7 +62,7 @@ def _chapter(facts: Facts, figures: Figures, chapter: Chapter) -> str:
             parts += [verdicts_html(study), views_html(study)]
         if chapter.key == "table":
             parts.append(_table(facts, study))
-        parts.append(_figures(found.get(chapter.key, ())))
+        parts.append(figures_html(found.get(chapter.key, ())))
         if chapter.key == "costs" and facts.measured and number == 0:
             parts.append(f'<p class="about">Interleaved measurement: {escape(facts.measured)}.</p>')
         if chapter.key == "diagnostics":
@@ -96,43 +77,17 @@ def _table(facts: Facts, study: Study) -> str:
     links = {row.arm: f"#{made_id(row.arm)}" for row in study.table.rows if row.n}
     main = table_html(facts.suite, study.table, links=links)
     parts = [
-        _scrolled(main, "Comparison"),
+        scrolled(main, "Comparison"),
         _details("What the columns mean, and what is not in them", notes(study.table)),
     ]
     if (pairs := pairs_html(study.table)) is not None:
-        inner = _scrolled(pairs, "Pairs")
+        inner = scrolled(pairs, "Pairs")
         parts.append(
             _details("The pairs: what pairing bought, and what so many seeds can find", pair_notes(study.table), inner)
         )
     return "\n".join([*parts, tasks_html(study)])
 
 
-def _scrolled(text: str, name: str) -> str:
-    return f'<div class="scroll" role="region" aria-label="{escape(name)}" tabindex="0">{text}</div>'
-
-
 def _details(summary: str, lines: Sequence[str], before: str = "") -> str:
     items = "".join(f"<li>{escape(line)}</li>" for line in lines)
     return f"<details><summary>{escape(summary)}</summary>{before}<ul>{items}</ul></details>"
-
-
-def _figures(found: Sequence[Shown | Missing]) -> str:
-    """Figures in a row as far as they go; in the place of those that cannot be drawn, why."""
-    drawn = "".join(_figure(one) for one in found if isinstance(one, Shown))
-    texts = "".join(f'<p class="missing">{escape(one.text)}</p>' for one in found if isinstance(one, Missing))
-    return (f'<div class="figures">{drawn}</div>' if drawn else "") + texts
-
-
-def _figure(one: Shown) -> str:
-    files = ", ".join(
-        f'<a href="{quote(one.folder)}/{quote(one.stem)}.{form}">{form.upper()}</a>' for form in ("svg", "png", "csv")
-    )
-    inside = (
-        f'<div class="scroll" tabindex="0" role="group" aria-label="{escape(one.title)}">{one.svg}</div>'
-        if one.size != "narrow"
-        else one.svg
-    )
-    return (
-        f'<figure class="{one.size}"><p class="title">{escape(one.title)}</p>{inside}'
-        f'<figcaption>{escape(one.caption)} <span class="links">{files}</span></figcaption></figure>'
-    )

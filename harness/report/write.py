@@ -13,7 +13,7 @@ from typing import Any
 from harness.errors import UsageError, shown
 from harness.progress import Meter
 from harness.report.chapters import CHAPTERS, Shown
-from harness.report.drawing import Drawn, Missing
+from harness.report.drawing import Drawing, Drawn, Missing
 from harness.report.facts import Facts, Study
 from harness.report.page import page
 from harness.report.svg import inline, png, svg
@@ -67,19 +67,25 @@ def _draw(
         if isinstance(drawing, Missing):
             made.append(drawing)
             continue
-        stem = drawing.name + suffix
-        text = svg(drawing.figure)
-        contents = {"svg": text.encode(), "png": png(drawing.figure), "csv": to_csv(drawing.rows).encode()}
-        for form, data in contents.items():
-            files.append(folder / f"{stem}.{form}")
-            write_whole(files[-1], data)
-        made.append(
-            Shown(
-                stem=stem, folder=folder.name, title=drawing.title, caption=drawing.caption, alt=drawing.alt,
-                svg=inline(text, f"{stem}-", drawing.alt), size=drawing.size,
-            )
-        )  # fmt: skip
+        shown, made_files = write_drawing(drawing, folder, drawing.name + suffix)
+        files += made_files
+        made.append(shown)
     return made
+
+
+def write_drawing(drawing: Drawing, folder: Path, stem: str) -> tuple[Shown, list[Path]]:
+    """A drawing as SVG, PNG and CSV in `folder`, each replaced whole; returns it as a page has it, and its files."""
+    text = svg(drawing.figure)
+    contents = {"svg": text.encode(), "png": png(drawing.figure), "csv": to_csv(drawing.rows).encode()}
+    files = []
+    for form, data in contents.items():
+        files.append(folder / f"{stem}.{form}")
+        write_whole(files[-1], data)
+    shown = Shown(
+        stem=stem, folder=folder.name, title=drawing.title, caption=drawing.caption, alt=drawing.alt,
+        svg=inline(text, f"{stem}-", drawing.alt), size=drawing.size,
+    )  # fmt: skip
+    return shown, files
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -73,6 +73,18 @@ def held(path: Path) -> Iterator[bool]:
         yield True
 
 
+def is_held(path: Path) -> bool:
+    """Whether a process holds the file now."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 def read_json(path: Path) -> Any:
     """The file's content, or None where there is no file."""
     try:
@@ -242,14 +254,7 @@ class CellDir:
 
     def busy(self) -> bool:
         """Whether a process works on the cell now. A lease dies with its process, however that ends."""
-        try:
-            with (self.path / "lease").open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except BlockingIOError:
-            return True
-        return False
+        return is_held(self.path / "lease")
 
     def lease(self) -> AbstractContextManager[bool]:
         """Hold the cell: True when it is ours, False when another process has it."""

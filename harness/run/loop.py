@@ -23,10 +23,15 @@ RECORD_EVERY_SECONDS = 10.0
 class Source(Protocol):
     """Who hands out cells and hears how they ended. All is called from one thread."""
 
-    done: int
-    """Pieces of work that are finished, for the progress."""
-    halt: bool
-    """Start nothing more and ask what runs to save and end."""
+    @property
+    def done(self) -> int:
+        """Pieces of work that are finished, for the progress."""
+        ...
+
+    @property
+    def halt(self) -> bool:
+        """Start nothing more and ask what runs to save and end."""
+        ...
 
     @property
     def open(self) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import queue
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 from harness.errors import first_line
@@ -66,12 +67,14 @@ def _flat(value: Any, prefix: str = "") -> Iterable[tuple[str, str]]:
         yield prefix[:-1], json.dumps(value) if isinstance(value, list) else str(value)
 
 
-def replay(layout: Layout, tracker: Tracker, suite: str, cell: Cell) -> None:
-    """Write into the tracker what it has not seen of one cell. Idempotent; raises what the tracker raises."""
+def replay(layout: Layout, tracker: Tracker, suite: str, cell: Cell, tags: Mapping[str, str] | None = None) -> None:
+    """Write into the tracker what it has not seen of one cell, with tags besides its own. Idempotent; raises what the
+    tracker raises."""
     directory = layout.cell(cell)
     state = directory.state(cell.evaluation)
     if state != "todo":
-        tracker.write(entry(layout, suite, cell), directory.journal.lines(), state)
+        made = entry(layout, suite, cell)
+        tracker.write(replace(made, tags={**made.tags, **(tags or {})}), directory.journal.lines(), state)
 
 
 def catch_up(layout: Layout, tracker: Tracker, suite: str, cells: Iterable[Cell]) -> tuple[list[Record], int]:

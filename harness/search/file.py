@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.connections.settings import connection_type
 from harness.data.inputs import Inputs
 from harness.data.load import Data, inputs_of, load_data
-from harness.data.settings import SymbolsSettings
 from harness.errors import UsageError, close, nearest
 from harness.search.samplers import problems_of
 from harness.search.settings import Problem, StudySettings
@@ -79,7 +77,7 @@ class StudyFile(YamlFile):
                 self.raw[key] = {"type": self.raw[key]}
 
     def explain(self, kind: Any, raw: Any, detail: Any, place: tuple[str | int, ...]) -> UsageError:
-        key = [part for part in detail["loc"]]
+        key = list(detail["loc"])
         keys: Any = KEYS
         if key[0] == "space" and len(key) > 2:  # pydantic has the parameter's type in the place of a key
             key.pop(2)
@@ -106,7 +104,7 @@ class StudyFile(YamlFile):
         self.refuse(problems_of(settings))
         path = self._suite_path(settings.suite)
         overrides = [f"{key}={json.dumps(value)}" for key, value in settings.set.items()]
-        file = SuiteFile(path, overrides, origin=str(self.error(("set",), "").args[0]).rstrip(": "))
+        file = SuiteFile(path, overrides, origin=self.where(("set",)))
         suite = file.resolve()
         if shrunk:
             suite, settings = smoke(suite), _shrunk(settings)
@@ -136,9 +134,8 @@ class StudyFile(YamlFile):
 
     def _of_suite(self, settings: StudySettings, suite: Suite, space: Space) -> Iterable[Problem]:
         """What does not fit between the study and the suite."""
-        text = suite.data.KIND == "text" and not isinstance(suite.data, SymbolsSettings)
         for place, name in enumerate(settings.objective):
-            if name == "bits_per_byte" and not text:
+            if name == "bits_per_byte" and suite.data.KIND != "text":
                 yield ("objective", place), f"is of text, and the corpus '{suite.data.corpus}' is none"
             if name == "peak_memory" and any(suite.arms[arm].train.device == "cpu" for arm in space.arms):
                 yield ("objective", place), "is measured on GPUs; saved_bytes is counted everywhere"
@@ -146,9 +143,6 @@ class StudyFile(YamlFile):
         if len(units) > 1:
             several = " and ".join(f"'{arm}' has {unit}" for unit, arm in units.items())
             yield ("arms",), f"losses do not compare: {several}"
-        for arm in space.arms:
-            if connection_type(suite.arms[arm].connection.type) is None:  # pragma: no cover  SuiteFile has refused it
-                yield ("arms",), f"'{arm}' has no connection"
 
 
 def _shrunk(settings: StudySettings) -> StudySettings:

@@ -25,7 +25,7 @@ class ParameterSettings(Settings):
 
     arms: tuple[str, ...] | None = Field(default=None, min_length=1, strict=False)
     """Only these arms have it; by default all."""
-    when: dict[str, Value | list[Value]] = {}
+    when: dict[str, Value | list[Value]] = Field(default_factory=dict)
     """Settings of the arm, or parameters above this one, and the values with which a trial has it."""
 
     def problem(self) -> tuple[str, str] | None:
@@ -165,7 +165,7 @@ class StudySettings(Settings):
     description: str = ""
     suite: str = Field(min_length=1)
     """Whose arms, data, model and training are searched: a file, or a name in suites/."""
-    set: dict[str, Any] = {}
+    set: dict[str, Any] = Field(default_factory=dict)
     """Settings of the suite that are others for the search, dotted: `train.steps: 100`."""
     arms: tuple[str, ...] | None = Field(default=None, min_length=1, strict=False)
     """Of the suite; by default all. Every one gets the same space and the same number of trials."""
@@ -177,7 +177,7 @@ class StudySettings(Settings):
     """What is made small; of several a Pareto front is found."""
     space: dict[str, AnyParameter] = Field(min_length=1)
     """Dotted settings of an arm, below connection, model or train."""
-    sampler: dict[str, Value] = {"type": "TPESampler"}
+    sampler: dict[str, Value] = Field(default={"type": "TPESampler"})
     """One of Optuna's by its name, with its settings."""
     pruner: dict[str, Value] | None = None
     """One of Optuna's by its name, with its settings; by default the median of the curves, or with five seeds and more

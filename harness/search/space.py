@@ -62,7 +62,7 @@ class Space:
             nonlocal outside
             value = _look(self._settings(arm, {}), name)
             outside = outside or not parameter.holds(value)
-            return value  # type: ignore[no-any-return]
+            return value
 
         params = self.draw(arm, suggest)
         return None if outside else params
@@ -130,7 +130,10 @@ class Space:
             yield ("space", name), "is how trials are judged, which must be the same for all"
         for place, arm in enumerate(parameter.arms or ()):
             if arm not in self.arms:
-                yield ("space", name, "arms", place), f"no arm of this search is called '{arm}'{nearest(arm, self.arms)}"
+                yield (
+                    ("space", name, "arms", place),
+                    f"no arm of this search is called '{arm}'{nearest(arm, self.arms)}",
+                )
         for arm in self.arms:
             resized = [other for other, one in self.suite.arms.items() if one.resize and arm in (other, one.resize.arm)]
             if section != "train" and resized and name in self.parameters(arm):
@@ -166,7 +169,9 @@ class Space:
         try:
             made = self.arm(arm, params)
         except ImpossibleError as error:
-            message = f"{error} (arm '{arm}')" if error.key in params else f"{error.key}: {error} (arm '{arm}'; {shown})"
+            message = (
+                f"{error} (arm '{arm}')" if error.key in params else f"{error.key}: {error} (arm '{arm}'; {shown})"
+            )
             return ("space", *([error.key] if error.key in params else [])), message
         suite = self.trial_suite({arm: made}, self.study.seeds)
         for key, message in itertools.chain(problems(suite), problems_with(suite, self.inputs)):

@@ -23,13 +23,17 @@ class YamlFile:
 
     def error(self, key: KeyPath, message: str) -> UsageError:
         """One line that names the file and line, or the command line, and the key."""
+        return UsageError(f"{self.where(key)}: {message}")
+
+    def where(self, key: KeyPath) -> str:
+        """The file and line, or the command line, and the key."""
         if any(key[:size] in self.overridden for size in range(1, len(key) + 1)):
-            return UsageError(f"{self.origin}: {dotted(key)}: {message}")
+            return f"{self.origin}: {dotted(key)}"
         known = key
         while known and known not in self.lines:
             known = known[:-1]
         line = f":{self.lines[known]}" if known else ""
-        return UsageError(f"{self.path}{line}: {dotted(key)}: {message}" if key else f"{self.path}: {message}")
+        return f"{self.path}{line}: {dotted(key)}" if key else str(self.path)
 
     def locate(self, error: UsageError) -> UsageError:
         """An error of a part that does not know the file, `data.files: ...`, with file and line."""

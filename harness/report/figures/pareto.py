@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from harness.compare.front import front
 from harness.compare.results import ArmResult
 from harness.report.drawing import INK, NARROW, Drawing, Drawn, Missing, label, limits, lines, single, style
 from harness.report.facts import Study
-
-
-def front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Places of the points that no other one beats, where less is better in both, by their first number. Of equal
-    points all stay."""
-    found = []
-    for place, (cost, loss) in enumerate(points):
-        beaten = any(c <= cost and v <= loss and (c, v) != (cost, loss) for c, v in points)
-        if not beaten:
-            found.append(place)
-    return sorted(found, key=lambda place: points[place])
 
 
 def rows_of(study: Study, cost: str) -> list[dict[str, Any]]:

@@ -1,0 +1,161 @@
+"""What a search has found: of every arm its trials, its best looked at again on fresh seeds, and how it compares with
+the others at equal tuning budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from harness.compare.front import front
+from harness.compare.statistics import Estimate, Pairs, mean_interval, pairs
+from harness.compare.verdicts import Judgement, verdicts
+from harness.search.facts import TrialFacts
+from harness.search.settings import Params
+
+Losses = Mapping[int, float]
+"""By seed."""
+Measured = Mapping[str, Losses]
+"""By objective."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One of an arm's best trials, trained again."""
+
+    trial: TrialFacts
+    again: Losses = field(default_factory=dict)
+    """The first objective on the seeds that choose."""
+    report: Measured = field(default_factory=dict)
+    """On the seeds that are quoted; of the chosen one, or of all on a front."""
+
+    @property
+    def fresh(self) -> Estimate | None:
+        """On the seeds that choose."""
+        return mean_interval(list(self.again.values())) if self.again else None
+
+    @property
+    def curse(self) -> float | None:
+        """How much worse the trial is on fresh seeds than the search saw it: on those that are quoted where it was
+        quoted, else on those that chose."""
+        seen = self.report.get(self.objective) or self.again
+        return sum(seen.values()) / len(seen) - self.trial.value if seen else None
+
+    objective: str = "loss"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmFound:
+    """What was found of one arm."""
+
+    arm: str
+    trials: Sequence[TrialFacts]
+    budget: int
+    """Trials that it was given."""
+    full_steps: int
+    """Of all its trials, had none been pruned."""
+    own: Params | None
+    """The arm's own setting as a trial; None where the space does not hold it."""
+    own_report: Measured = field(default_factory=dict)
+    candidates: Sequence[Candidate] = ()
+    """The best trials, by what the search saw, the best first; of several objectives some of the front."""
+    chosen: Candidate | None = None
+    """Of one objective: the best of them on the seeds that choose."""
+    importances: Mapping[str, float] = field(default_factory=dict)
+    """Share of every parameter in what the trials differ by."""
+
+    @property
+    def steps(self) -> int:
+        return sum(trial.steps for trial in self.trials)
+
+    def ended(self, how: str) -> int:
+        return sum(trial.ended == how for trial in self.trials)
+
+    def front(self) -> list[TrialFacts]:
+        """Of several objectives: the trials that no other one beats, by the first."""
+        complete = [trial for trial in self.trials if trial.values]
+        return [complete[place] for place in front([trial.values or () for trial in complete])]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """An arm on the seeds that are quoted."""
+
+    found: ArmFound
+    own: Estimate | None
+    best: Estimate | None
+    gained: Pairs | None
+    """The best found less the arm's own setting, paired by seed."""
+    delta_own: Pairs | None
+    """To the baseline, both as their file has them."""
+    delta: Pairs | None
+    """To the baseline at equal tuning budget: both at the best that was found for them."""
+    judgement: Judgement | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchResult:
+    """Of the whole study."""
+
+    name: str
+    description: str
+    objectives: Sequence[str]
+    unit: str
+    """Of the loss."""
+    baseline: str | None
+    """The arm that others are compared with; None where it is not searched."""
+    margin: float
+    seeds: Sequence[int]
+    choose: Sequence[int]
+    report: Sequence[int]
+    sampler: str
+    pruner: str
+    arms: Sequence[ArmFound]
+
+    @property
+    def several(self) -> bool:
+        return len(self.objectives) > 1
+
+    def compared(self) -> list[Compared]:
+        """Every arm, judged by the rules of `compare.verdicts` over all arms but the baseline."""
+        first = self.objectives[0]
+
+        def quoted(one: ArmFound) -> Losses:
+            return one.chosen.report.get(first, {}) if one.chosen else {}
+
+        head = next((one for one in self.arms if one.arm == self.baseline), None)
+        others = [one for one in self.arms if head is not None and one is not head]
+        deltas = {one.arm: pairs(quoted(one), quoted(head)) for one in others if head is not None}
+        judged = dict(zip(deltas, verdicts(list(deltas.values()), self.margin), strict=True))
+        rows = []
+        for one in self.arms:
+            own, best = one.own_report.get(first, {}), quoted(one)
+            rows.append(
+                Compared(
+                    found=one,
+                    own=_mean(own),
+                    best=_mean(best),
+                    gained=pairs(best, own),
+                    delta_own=pairs(own, head.own_report.get(first, {})) if head and one is not head else None,
+                    delta=deltas.get(one.arm),
+                    judgement=judged.get(one.arm),
+                )
+            )
+        return rows
+
+
+def _mean(losses: Losses) -> Estimate | None:
+    return mean_interval(list(losses.values())) if losses else None
+
+
+def best_trials(trials: Sequence[TrialFacts], top: int, several: bool) -> list[TrialFacts]:
+    """The trials to look at again: of one objective the best, each setting once; of several at most so many of the
+    front, spread evenly along it with its ends among them."""
+    complete = sorted((one for one in trials if one.values), key=lambda one: (one.values or (), one.slot))
+    distinct = [one for place, one in enumerate(complete) if one.params not in [o.params for o in complete[:place]]]
+    if not several:
+        return distinct[:top]
+    best = [distinct[place] for place in front([one.values or () for one in distinct])]
+    if len(best) <= top:
+        return best
+    places = [round(place * (len(best) - 1) / max(top - 1, 1)) for place in range(top)]
+    return [best[place] for place in dict.fromkeys(places)]

@@ -1,0 +1,206 @@
+"""A search, start to end: trials, the best of them again on fresh seeds, tables, page, suite file, record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness import __version__
+from harness.errors import FAILED, OK
+from harness.run.celldir import read_json, write_json
+from harness.run.executors import Executor, LocalExecutor
+from harness.run.layout import Layout
+from harness.run.loop import Loop
+from harness.run.progress import make_progress
+from harness.run.recording import Recorder
+from harness.run.runner import RunOptions, check_devices
+from harness.search.best import best_suite, write_best
+from harness.search.facts import TrialFacts, all_facts
+from harness.search.file import Study, StudyFile
+from harness.search.fresh import OWN, Fresh, chosen, name_of
+from harness.search.importance import importances
+from harness.search.parents import Parents
+from harness.search.record import StudyRecord, study_key
+from harness.search.result import ArmFound, Candidate, SearchResult
+from harness.search.samplers import quiet
+from harness.search.source import SearchSource
+from harness.search.storage import JOURNAL, masked, open_storage
+from harness.search.table import document, markdown
+from harness.search.trials import ArmTrials, ForeignError
+from harness.suite.cells import Cell, cells, digest
+
+RESULT, TABLE, BEST, PAGE = "result.json", "table.md", "best.yaml", "report.html"
+Recorded = tuple[Cell, str | None] | TrialFacts
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    jobs: int = 1
+    storage: str | None = None
+    """Of Optuna; None is the journal file in the results folder."""
+    retry_failed: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    code: int
+    text: str
+    document: dict[str, Any]
+
+
+def search(
+    file: StudyFile,
+    study: Study,
+    layout: Layout,
+    options: SearchOptions,
+    command: str,
+    executor: Callable[[], Executor] | None = None,
+) -> Answer:
+    """Bring the study to its end. `command` asks the same again; `executor` takes the place of this machine's
+    processes. Raises UsageError before anything is trained, KeyboardInterrupt when asked to end, with all saved."""
+    quiet()
+    layout.prepare()
+    folder = folder_of(layout, study.settings.name)
+    where = masked(options.storage) if options.storage else str(folder / JOURNAL)
+    check_devices(cells(study.suite, study.data, study.relative_to))
+    storage = open_storage(options.storage, folder)
+    parents = Parents(folder, own_storage=options.storage is None)
+    with ExitStack() as stack:
+        stack.enter_context(parents.alive())
+        arms = _arms(file, study, storage, where, parents)
+        progress = make_progress(len(arms) * study.settings.trials, options.jobs)
+        stack.callback(progress.close)
+        tracker = layout.tracker()
+        record = StudyRecord(study, layout, tracker, study_key(study, where), progress.say)
+        if not all(arm.done for arm in arms):
+            for arm in arms:
+                arm.reap()
+            parents.forget_dead()
+            recorder = Recorder[Recorded](tracker, record.write, progress.say)
+            source = SearchSource(study, arms, layout, progress.finished, recorder.submit)
+            made = executor() if executor else LocalExecutor(layout, options.jobs, str(study.relative_to))
+            loop = Loop(
+                layout,
+                source,
+                made,
+                progress,
+                lambda cell: recorder.submit((cell, source.trial_of(cell))),
+                POLL_SECONDS,
+            )
+            try:
+                with loop.interruptible():
+                    loop.run()
+            finally:
+                source.give_up()
+                recorder.close()
+            if loop.interrupted:
+                raise KeyboardInterrupt
+        progress.close()
+        return _answer(study, arms, layout, folder, options, record, command)
+
+
+POLL_SECONDS = 0.1
+"""How often running trials are looked at: what a bad one trains until then is lost."""
+
+
+def _arms(file: StudyFile, study: Study, storage: Any, where: str, parents: Parents) -> list[ArmTrials]:
+    made = []
+    for arm in study.space.arms:
+        try:
+            made.append(ArmTrials(storage, where, study, arm, parents))
+        except ForeignError as error:
+            raise file.error((error.rule,) if error.rule else ("name",), str(error)) from None
+    return made
+
+
+def folder_of(layout: Layout, name: str) -> Path:
+    """Where the study's files lie."""
+    return layout.root / "search" / layout.suite_place(name).name
+
+
+def _answer(
+    study: Study,
+    arms: Sequence[ArmTrials],
+    layout: Layout,
+    folder: Path,
+    options: SearchOptions,
+    record: StudyRecord,
+    command: str,
+) -> Answer:
+    """From the trials to what is said of them. What was said the last time stands where nothing has changed."""
+    trials = {arm.arm: all_facts(arm) for arm in arms}
+    choice = RunOptions(jobs=options.jobs, retry_failed=options.retry_failed)
+    fresh = Fresh(study, layout, choice, record.experiment)
+    candidates = fresh.candidates(trials)
+    suite = best_suite(study, candidates)
+    quoted = fresh.quote(suite) if suite is not None else {}
+    found = [_found(study, arm, trials[arm.arm], candidates[arm.arm], quoted) for arm in arms]
+    failed = [trial for one in found for trial in one.trials if trial.ended == "failed"]
+    code = FAILED if failed or fresh.code != OK or suite is None else OK
+    result = SearchResult(
+        name=study.settings.name,
+        description=study.settings.description,
+        objectives=study.settings.objective,
+        unit=study.suite.arms[study.space.arms[0]].model.unit(study.suite.data.KIND),
+        baseline=study.suite.baseline if study.suite.baseline in study.space.arms else None,
+        margin=study.suite.margin,
+        seeds=study.settings.seeds,
+        choose=study.settings.fresh.choose if not study.settings.several and study.settings.fresh.top > 1 else (),
+        report=study.settings.fresh.report,
+        sampler=_named(study.settings.sampler),
+        pruner=_named(arms[0].pruner),
+        arms=found,
+    )
+    key = digest([__version__, command, str(layout.root), record.tracker.uri, document(result)])
+    saved = read_json(folder / RESULT)
+    files = [folder / name for name in (PAGE, TABLE, BEST)]
+    if saved and saved.get("key") == key and all(Path(file).exists() for file in saved["files"]):
+        return Answer(code, str(saved["text"]), saved["document"])
+    result = replace(
+        result, arms=[replace(one, importances=importances(arm)) for one, arm in zip(found, arms, strict=True)]
+    )
+    text = markdown(result)
+    from harness.search.page import write_page
+
+    (folder / TABLE).write_text(text + "\n", encoding="utf-8")
+    figures = write_page(result, folder / PAGE, command)
+    if suite is not None:
+        write_best(study, suite, candidates, folder / BEST)
+    text += f"\n\npage: {folder / PAGE}"
+    text += f"\nthe best settings as a suite, trained already: harness run {folder / BEST}" if suite is not None else ""
+    text += f"\ntrials: optuna-dashboard {masked(options.storage) if options.storage else folder / JOURNAL}"
+    record.finish(result, [*files, *(path for path in figures if path.suffix == ".png")], complete=code == OK)
+    said = document(result, [str(file) for file in files if file.exists()])
+    write_json(folder / RESULT, {"key": key, "files": [str(path) for path in figures], "text": text, "document": said})
+    return Answer(code, text, said)
+
+
+def _found(
+    study: Study,
+    arm: ArmTrials,
+    trials: Sequence[TrialFacts],
+    candidates: Sequence[Candidate],
+    quoted: Mapping[str, Mapping[str, Mapping[int, float]]],
+) -> ArmFound:
+    several = study.settings.several
+    looked_at = [replace(one, report=quoted.get(name_of(one.trial), {})) if several else one for one in candidates]
+    best = None if several else chosen(candidates)
+    steps = [arm.steps_of(trial.params) for trial in trials]
+    return ArmFound(
+        arm=arm.arm,
+        trials=trials,
+        budget=arm.total,
+        full_steps=sum(steps) * len(study.settings.seeds),
+        own=arm.own,
+        own_report=quoted.get(f"{arm.arm}-{OWN}", {}),
+        candidates=looked_at,
+        chosen=replace(best, report=quoted.get(arm.arm, {})) if best else None,
+    )
+
+
+def _named(settings: Mapping[str, Any]) -> str:
+    rest = ", ".join(f"{key}={value}" for key, value in settings.items() if key != "type")
+    return f"{settings['type']}({rest})" if rest else str(settings["type"])

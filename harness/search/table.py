@@ -1,0 +1,276 @@
+"""What a search says: its tables in Markdown, and all of it as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from harness.compare.columns import MISSING, number, plus_minus
+from harness.compare.markdown import grid
+from harness.compare.statistics import Estimate, mean_interval
+from harness.search.facts import TrialFacts, settings_text
+from harness.search.objectives import OBJECTIVES
+from harness.search.result import ArmFound, Candidate, Compared, SearchResult
+
+Rows = list[list[str]]
+
+
+def markdown(result: SearchResult) -> str:
+    """Answer, the best looked at again, and what it cost."""
+    parts = [head(result)]
+    parts += [
+        "\n".join(grid(rows, right)) for rows, right in (answer_rows(result), again_rows(result)) if len(rows) > 1
+    ]
+    parts += ["\n".join(grid(*budget_rows(result))), "\n".join(f"- {line}" for line in notes(result))]
+    return "\n\n".join(parts)
+
+
+def head(result: SearchResult) -> str:
+    what = " × ".join(OBJECTIVES[name].title for name in result.objectives)
+    seeds = f"{len(result.seeds)} seed{'s' if len(result.seeds) > 1 else ''}"
+    arms = f"each of {len(result.arms)} arms" if len(result.arms) > 1 else f"'{result.arms[0].arm}'"
+    budget = f"{result.arms[0].budget} trials of {seeds} for {arms}"
+    return f"{result.name}: {what}, {budget}; {result.sampler}, {result.pruner}"
+
+
+def answer_rows(result: SearchResult) -> tuple[Rows, set[int]]:
+    """Every arm: its own setting, the best found, what tuning gained, and the difference to the baseline before and
+    after. Of several objectives the front."""
+    if result.several:
+        return _front_rows(result)
+    rows = [["arm", "its own setting", "best found", "tuning gained", "Δ untuned", "Δ tuned", "p (Holm)", "verdict",
+             "best setting"]]  # fmt: skip
+    for one in result.compared():
+        chosen = one.found.chosen
+        rows.append(
+            [
+                one.found.arm,
+                plus_minus(one.own),
+                plus_minus(one.best),
+                plus_minus(one.gained, sign=True),
+                *_deltas(result, one),
+                settings_text(chosen.trial.params) if chosen else MISSING,
+            ]
+        )
+    return rows, {1, 2, 3, 4, 5, 6}
+
+
+def _deltas(result: SearchResult, one: Compared) -> list[str]:
+    if one.found.arm == result.baseline or one.delta is None:
+        return [MISSING] * 4
+    judged = one.judgement
+    return [
+        plus_minus(one.delta_own, sign=True),
+        plus_minus(one.delta, sign=True),
+        number(judged.p if judged else None, ".2g"),
+        judged.verdict if judged else MISSING,
+    ]
+
+
+def _front_rows(result: SearchResult) -> tuple[Rows, set[int]]:
+    titles = [OBJECTIVES[name].title for name in result.objectives]
+    rows = [["arm", "trial", *titles, f"{titles[0]} again", "setting"]]
+    for one in result.arms:
+        own = _mean(one.own_report.get(result.objectives[0], {}))
+        measured = [_mean(one.own_report.get(name, {})) for name in result.objectives[1:]]
+        rows.append(
+            [
+                one.arm,
+                "own",
+                MISSING,
+                *(_short(found.mean if found else None) for found in measured),
+                plus_minus(own),
+                "",
+            ]
+        )
+        again = {found.trial.number: found for found in one.candidates}
+        for trial in one.front():
+            seen = again[trial.number].report.get(result.objectives[0], {}) if trial.number in again else {}
+            rows.append(
+                [
+                    one.arm,
+                    str(trial.number),
+                    *(_short(value) for value in trial.values or ()),
+                    plus_minus(_mean(seen)),
+                    settings_text(trial.params),
+                ]
+            )
+    return rows, set(range(1, len(titles) + 3))
+
+
+def again_rows(result: SearchResult) -> tuple[Rows, set[int]]:
+    """The winner's curse: what the search saw of its best beside what fresh seeds say."""
+    if result.several:
+        return [[]], set()
+    rows = [
+        ["arm", "rank", "trial", "the search saw", "seeds that choose", "seeds that are quoted", "curse", "setting"]
+    ]
+    for one in result.arms:
+        for place, candidate in enumerate(one.candidates, 1):
+            rows.append(_candidate(one, place, candidate, result.objectives[0]))
+    return rows, {1, 2, 3, 4, 5, 6}
+
+
+def _candidate(one: ArmFound, place: int, candidate: Candidate, objective: str) -> list[str]:
+    mark = " ←" if one.chosen is not None and candidate.trial == one.chosen.trial else ""
+    report = one.chosen.report.get(objective, {}) if mark and one.chosen else {}
+    curse = one.chosen.curse if mark and one.chosen else candidate.curse
+    return [
+        one.arm,
+        f"{place}{mark}",
+        f"{candidate.trial.number}{' (own)' if candidate.trial.own else ''}",
+        f"{candidate.trial.value:.4f}",
+        plus_minus(candidate.fresh),
+        plus_minus(_mean(report)),
+        number(curse, "+.4f"),
+        settings_text(candidate.trial.params),
+    ]
+
+
+def budget_rows(result: SearchResult) -> tuple[Rows, set[int]]:
+    """What every arm was given, and what it spent."""
+    rows = [["arm", "trials", "complete", "pruned", "diverged", "failed", "steps", "of", "parameters"]]
+    for one in result.arms:
+        share = f" ({one.steps / one.full_steps:.0%})" if one.full_steps else ""
+        rows.append(
+            [
+                one.arm,
+                f"{len(one.trials)}/{one.budget}",
+                *(str(one.ended(how)) for how in ("complete", "pruned", "diverged", "failed")),
+                f"{one.steps:,}{share}",
+                f"{one.full_steps:,}",
+                str(len({name for trial in one.trials for name in trial.params})),
+            ]
+        )
+    return rows, set(range(1, 9))
+
+
+def trial_rows(result: SearchResult) -> tuple[Rows, set[int]]:
+    """Every trial that counts."""
+    titles = [OBJECTIVES[name].title for name in result.objectives]
+    rows = [["arm", "trial", "ended", *titles, "steps", "setting", "cells"]]
+    for one in result.arms:
+        for trial in one.trials:
+            values = [_short(value) for value in trial.values] if trial.values else [MISSING] * len(titles)
+            ended = trial.ended if trial.values else trial.said(result.objectives)
+            cells = ", ".join(trial.cells)
+            rows.append(
+                [one.arm, str(trial.number), ended, *values, f"{trial.steps:,}", settings_text(trial.params), cells]
+            )
+    return rows, {1, *range(3, len(titles) + 4)}
+
+
+def notes(result: SearchResult) -> Iterator[str]:
+    """What a reader must know."""
+    unit = OBJECTIVES[result.objectives[0]].unit or result.unit
+    many = len(result.report)
+    yield (
+        f"{OBJECTIVES[result.objectives[0]].title}: {unit}; less is better. ± half the 95% t interval over {many} "
+        f"seeds ({', '.join(map(str, result.report))}) that no trial was trained on and nothing was chosen by"
+    )
+    if result.several:
+        yield "what the search saw is of the trials' own seeds; again: trained anew on the others"
+    else:
+        if result.baseline is not None and len(result.arms) > 1:
+            yield (
+                f"Δ: to {result.baseline}, paired by seed; tuned: both at their best after the same number of trials; "
+                f"p corrected for {len(result.arms) - 1} arms; equivalent within {result.margin:g}"
+            )
+        yield "curse: how much worse a trial is on fresh seeds than the search saw it: it was picked for its luck too"
+    outside = [one.arm for one in result.arms if one.own is None]
+    if outside:
+        yield f"the space does not hold the own setting of {', '.join(outside)}; elsewhere it is the first trial"
+    counts = {one.arm: frozenset(name for trial in one.trials for name in trial.params) for one in result.arms}
+    if len(set(counts.values())) > 1:
+        yield (
+            "arms do not have the same parameters ("
+            + "; ".join(f"{arm}: {', '.join(sorted(names))}" for arm, names in counts.items())
+            + "): the same number of trials covers fewer parameters more densely"
+        )
+    if any(OBJECTIVES[name].clock for name in result.objectives):
+        yield "time is that of the cells as they ran: with --jobs above 1 they slow each other down"
+    if broken := [f"{trial.arm} trial {trial.number}" for one in result.arms for trial in one.trials if trial.failure]:
+        yield f"diverged or failed, and counted: {', '.join(broken)}"
+
+
+def _mean(losses: Mapping[int, float]) -> Estimate | None:
+    return mean_interval(list(losses.values())) if losses else None
+
+
+def _short(value: float | None) -> str:
+    return MISSING if value is None else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4f}"
+
+
+def document(result: SearchResult, files: Sequence[str] = ()) -> dict[str, Any]:
+    """For machines."""
+    return {
+        "format": 1,
+        "study": result.name,
+        "objectives": list(result.objectives),
+        "unit": result.unit,
+        "baseline": result.baseline,
+        "seeds": {"trials": list(result.seeds), "choose": list(result.choose), "report": list(result.report)},
+        "sampler": result.sampler,
+        "pruner": result.pruner,
+        "arms": [_arm(result, one) for one in result.compared()],
+        "files": list(files),
+    }
+
+
+def _arm(result: SearchResult, one: Compared) -> dict[str, Any]:
+    found = one.found
+    return {
+        "arm": found.arm,
+        "budget": found.budget,
+        "steps": found.steps,
+        "full_steps": found.full_steps,
+        "own": {"params": found.own, "report": _plain(found.own_report), "estimate": _estimate(one.own)},
+        "best": {
+            "trial": found.chosen.trial.number if found.chosen else None,
+            "params": found.chosen.trial.params if found.chosen else None,
+            "search_value": found.chosen.trial.value if found.chosen else None,
+            "report": _plain(found.chosen.report) if found.chosen else {},
+            "estimate": _estimate(one.best),
+        },
+        "gained": _estimate(one.gained),
+        "delta_untuned": _estimate(one.delta_own),
+        "delta": _estimate(one.delta),
+        "verdict": one.judgement.verdict if one.judgement else None,
+        "p_holm": one.judgement.p if one.judgement else None,
+        "again": [
+            {
+                "trial": candidate.trial.number,
+                "search_value": candidate.trial.value,
+                "choose": {str(seed): value for seed, value in candidate.again.items()},
+                "report": _plain(candidate.report),
+                "curse": candidate.curse,
+            }
+            for candidate in found.candidates
+        ],
+        "front": [trial.number for trial in found.front()] if result.several else None,
+        "importances": dict(found.importances),
+        "trials": [_trial(trial) for trial in found.trials],
+    }
+
+
+def _trial(trial: TrialFacts) -> dict[str, Any]:
+    return {
+        "number": trial.number,
+        "ended": trial.ended,
+        "params": trial.params,
+        "values": list(trial.values) if trial.values else None,
+        "curve": {str(step): value for step, value in trial.curve.items()},
+        "steps": trial.steps,
+        "cells": list(trial.cells),
+        "failure": trial.failure or None,
+    }
+
+
+def _plain(measured: Mapping[str, Mapping[int, float]]) -> dict[str, dict[str, float]]:
+    return {name: {str(seed): value for seed, value in losses.items()} for name, losses in measured.items()}
+
+
+def _estimate(one: Estimate | None) -> dict[str, Any] | None:
+    if one is None:
+        return None
+    return {"n": one.n, "mean": one.mean, "interval": list(one.interval) if one.interval else None}
