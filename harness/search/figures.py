@@ -65,7 +65,7 @@ def draw_history(result: SearchResult) -> Drawn:
             along = [(row["trial"], row["best"]) for row in mine if row["best"] is not None]
             axes.step(*zip(*along, strict=True), where="post", color=look.colour, ls=look.dash, label=label(arm))
         axes.set(xlabel="trial", ylabel=title_of(result))
-        axes.set_ylim(*limits([row["value"] for row in rows if row["value"] is not None]))
+        axes.set_ylim(*limits([row["value"] for row in rows if row["value"] and row["ended"] == "complete"], air=0.1))
         counts(axes.xaxis)
         legend(axes)
     return [

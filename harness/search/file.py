@@ -11,8 +11,8 @@ from typing import Any
 from harness.data.inputs import Inputs
 from harness.data.load import Data, inputs_of, load_data
 from harness.errors import UsageError, close, nearest
-from harness.search.samplers import problems_of
-from harness.search.settings import Problem, StudySettings
+from harness.search.samplers import problems_of, pruner_of
+from harness.search.settings import Problem, StudySettings, Value
 from harness.search.space import Space
 from harness.suite.file import SuiteFile
 from harness.suite.find import find_suite
@@ -42,6 +42,12 @@ class Study:
     def relative_to(self) -> Path:
         """From where the data's paths are looked for."""
         return self.suite_path.parent.resolve()
+
+    def pruner(self, arm: str) -> dict[str, Value]:
+        """The arm's, by Optuna's name, with its settings."""
+        train, parameter = self.suite.arms[arm].train, self.space.parameters(arm).get("train.warmup_steps")
+        ends = [end for end in parameter.ends() if isinstance(end, int)] if parameter else []
+        return pruner_of(self.settings, train.steps, max([train.warmup_steps, *ends]))
 
 
 class StudyFile(YamlFile):

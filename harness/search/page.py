@@ -14,7 +14,7 @@ from harness.report.write import FIGURES, write_drawing
 from harness.run.celldir import write_whole
 from harness.search.figures import all_figures
 from harness.search.result import SearchResult
-from harness.search.table import again_rows, answer_rows, budget_rows, head, notes, trial_rows
+from harness.search.table import again_rows, answer, answer_rows, budget_rows, head, notes, trial_rows
 
 CHAPTERS = {
     "answer": ("What was found", "Every arm had the same space and the same number of trials."),
@@ -54,6 +54,7 @@ def _page(result: SearchResult, found: dict[str, list[Shown | Missing]], command
     body = []
     for place, (key, (title, about)) in enumerate(CHAPTERS.items()):
         first = ' class="first"' if place == 0 else ""
+        said = "".join(f"<p>{escape(line)}</p>" for line in answer(result)) if place == 0 else ""
         inside = [
             scrolled(_table(name, rows, right), name) for name, rows, right in tables.get(key, ()) if len(rows) > 1
         ]
@@ -61,6 +62,7 @@ def _page(result: SearchResult, found: dict[str, list[Shown | Missing]], command
         parts = [*inside, drawn] if key != "trials" else [drawn, *inside]
         body.append(
             f'<section id="{key}"{first}>\n<h2>{escape(title)}</h2>\n<p class="about">{escape(about)}</p>\n'
+            + (f'<div class="answer">{said}</div>' if said else "")
             + "\n".join(part for part in parts if part)
             + ("<ul>" + "".join(f"<li>{escape(line)}</li>" for line in notes(result)) + "</ul>" if not place else "")
             + "</section>"

@@ -7,7 +7,6 @@ from typing import Any
 from harness.compare.markdown import grid
 from harness.search.facts import settings_text
 from harness.search.file import Study
-from harness.search.samplers import pruner_of
 
 
 def plan(study: Study) -> dict[str, Any]:
@@ -30,7 +29,7 @@ def plan(study: Study) -> dict[str, Any]:
                 "fresh_cells": again + quoted,
                 "steps": steps * (searched + again + quoted),
                 "first_trial": own,
-                "pruner": pruner_of(settings, steps),
+                "pruner": study.pruner(arm),
             }
         )
     return {

@@ -34,9 +34,9 @@ class Candidate:
         return mean_interval(list(self.again.values())) if self.again else None
 
     @property
-    def curse(self) -> float | None:
+    def rise(self) -> float | None:
         """How much worse the trial is on fresh seeds than the search saw it: on those that are quoted where it was
-        quoted, else on those that chose."""
+        quoted, else on those that chose. Seeds differ by themselves, too."""
         seen = self.report.get(self.objective) or self.again
         return sum(seen.values()) / len(seen) - self.trial.value if seen else None
 
@@ -60,6 +60,8 @@ class ArmFound:
     """The best trials, by what the search saw, the best first; of several objectives some of the front."""
     chosen: Candidate | None = None
     """Of one objective: the best of them on the seeds that choose."""
+    ranges: Mapping[str, tuple[float, float, bool]] = field(default_factory=dict)
+    """Of its numbers: low, high, whether logarithmic."""
     importances: Mapping[str, float] = field(default_factory=dict)
     """Share of every parameter in what the trials differ by."""
 
@@ -69,6 +71,20 @@ class ArmFound:
 
     def ended(self, how: str) -> int:
         return sum(trial.ended == how for trial in self.trials)
+
+    @property
+    def own_rise(self) -> float | None:
+        """What the quoted seeds are worse by than the trials' own, by the arm's own setting, which nothing picked; None
+        where that is no trial."""
+        own = next((trial for trial in self.trials if trial.own and trial.values), None)
+        seen = self.own_report.get(self.chosen.objective if self.chosen else "", {})
+        return sum(seen.values()) / len(seen) - own.value if own and seen else None
+
+    @property
+    def curse(self) -> float | None:
+        """The winner's: by how much more the chosen trial rises than what nothing picked."""
+        rise = self.chosen.rise if self.chosen else None
+        return None if rise is None or self.own_rise is None else rise - self.own_rise
 
     def front(self) -> list[TrialFacts]:
         """Of several objectives: the trials that no other one beats, by the first."""

@@ -7,7 +7,6 @@ from typing import Any
 
 from harness.data.load import digests_of
 from harness.search.file import Study
-from harness.search.samplers import pruner_of
 
 VERSION = 1
 KEYS = {"data": "suite", "arm": "suite", "streams": "suite"}
@@ -26,7 +25,7 @@ def rules_of(study: Study, arm: str) -> dict[str, Any]:
         "objective": list(settings.objective),
         "seeds": list(settings.seeds),
         "sampler": dict(settings.sampler),
-        "pruner": dict(pruner_of(settings, own.train.steps)),
+        "pruner": study.pruner(arm),
         "seed": settings.seed,
         "arm": {
             "connection": own.connection.model_dump(mode="json"),

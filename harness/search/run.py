@@ -26,6 +26,7 @@ from harness.search.parents import Parents
 from harness.search.record import StudyRecord, study_key
 from harness.search.result import ArmFound, Candidate, SearchResult
 from harness.search.samplers import quiet
+from harness.search.settings import FloatParameter, IntParameter
 from harness.search.source import SearchSource
 from harness.search.storage import JOURNAL, masked, open_storage
 from harness.search.table import document, markdown
@@ -195,6 +196,11 @@ def _found(
         budget=arm.total,
         full_steps=sum(steps) * len(study.settings.seeds),
         own=arm.own,
+        ranges={
+            name: (one.low, one.high, one.log)
+            for name, one in study.space.parameters(arm.arm).items()
+            if isinstance(one, FloatParameter | IntParameter)
+        },
         own_report=quoted.get(f"{arm.arm}-{OWN}", {}),
         candidates=looked_at,
         chosen=replace(best, report=quoted.get(arm.arm, {})) if best else None,

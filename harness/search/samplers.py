@@ -65,16 +65,16 @@ def problems_of(settings: StudySettings) -> Iterator[Problem]:
         yield ("pruner",), "with several objectives nothing can be pruned: no trial is behind in all of them"
 
 
-def pruner_of(settings: StudySettings, steps: int) -> dict[str, Value]:
-    """The study's own, or what is sensible for trials of so many steps."""
+def pruner_of(settings: StudySettings, steps: int, warmup: int) -> dict[str, Value]:
+    """The study's own, or what is sensible for trials of so many steps, of which up to `warmup` are warm-up."""
     if settings.pruner is not None:
         return settings.pruner
     if settings.several or not OBJECTIVES[settings.objective[0]].curve:
         return {"type": "NopPruner"}
     if len(settings.seeds) >= MANY_SEEDS:
         return {"type": "WilcoxonPruner"}
-    # A quarter of a run is warm-up and luck: who is behind there need not be behind at the end.
-    return {"type": "MedianPruner", "n_startup_trials": 4, "n_warmup_steps": steps // 4}
+    # Who still warms up is behind those who do not, whatever comes of it; and a quarter of a run is luck.
+    return {"type": "MedianPruner", "n_startup_trials": 4, "n_warmup_steps": max(steps // 4, 3 * warmup // 2)}
 
 
 def over_seeds(pruner: Mapping[str, Value]) -> bool:
@@ -115,13 +115,14 @@ def seed_of(*parts: object) -> int:
 
 
 def make_sampler(
-    settings: StudySettings, arm: str, slot_of: Callable[[FrozenTrial], int], own: Params | None
+    settings: StudySettings, arm: str, slot_of: Callable[[FrozenTrial], tuple[int, int]], own: Params | None
 ) -> BaseSampler:
     """The study's sampler for one arm. Every trial is drawn by a sampler of its own, seeded by the study's seed, the
     arm and the trial's slot: a parent that goes on where another was killed would otherwise begin its random numbers
     anew, and draw the first trials again.
 
-    slot_of: the trial's place among those that count, from 0. own: parameters of the first slot; None draws it too.
+    slot_of: the trial's place among those that count, from 0, and how often trials were drawn again before it, because
+    the arm had their setting already: then it is drawn at random. own: parameters of the first slot; None draws it too.
     """
     from optuna.samplers import BaseSampler
 
@@ -131,10 +132,10 @@ def make_sampler(
             self.fixed: Params = {}
 
         def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-            slot = slot_of(trial)
-            same = settings.sampler["type"] in SEQUENCES
-            seed = seed_of(settings.seed, arm) if same else seed_of(settings.seed, arm, slot)
-            self.inner = _made("sampler", settings.sampler, seed)
+            slot, again = slot_of(trial)
+            same = settings.sampler["type"] in SEQUENCES and not again
+            seed = seed_of(settings.seed, arm) if same else seed_of(settings.seed, arm, slot, again)
+            self.inner = _made("sampler", {"type": "RandomSampler"} if again else settings.sampler, seed)
             self.fixed = own if own is not None and slot == 0 else {}
             self.inner.before_trial(study, trial)
 

@@ -190,10 +190,14 @@ class SearchSource:
         active = self._of(cell)
         active.running = False
         directory = self.layout.cell(cell)
-        if active.place == 0:  # what it did between the last look and its end
+        if directory.result() is not None:
+            self._take(active, directory)
+        elif active.place == 0:  # what it did between the last look and its end
             self._judge_curve(active, directory)
         if active.pruned is not None:
             return self._end(active, "pruned", said=False)
+        if active.place == len(active.cells):
+            return self._end(active, "complete", said=False)
         if directory.result() is None and state == "failed":
             if _diverged(directory):
                 return self._end(active, "diverged", directory, said=False)

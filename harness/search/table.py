@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.compare.columns import MISSING, number, plus_minus
 from harness.compare.markdown import grid
-from harness.compare.statistics import Estimate, mean_interval
+from harness.compare.statistics import Estimate, mean_interval, pairs
 from harness.search.facts import TrialFacts, settings_text
 from harness.search.objectives import OBJECTIVES
 from harness.search.result import ArmFound, Candidate, Compared, SearchResult
+from harness.search.settings import Value
 
 Rows = list[list[str]]
+NEAR = 0.05
+"""So near an end of its range, as a share of it, a value lies at it."""
 
 
 def markdown(result: SearchResult) -> str:
     """Answer, the best looked at again, and what it cost."""
-    parts = [head(result)]
+    parts = [head(result), *(["\n".join(said)] if (said := answer(result)) else [])]
     parts += [
         "\n".join(grid(rows, right)) for rows, right in (answer_rows(result), again_rows(result)) if len(rows) > 1
     ]
@@ -31,6 +35,26 @@ def head(result: SearchResult) -> str:
     arms = f"each of {len(result.arms)} arms" if len(result.arms) > 1 else f"'{result.arms[0].arm}'"
     budget = f"{result.arms[0].budget} trials of {seeds} for {arms}"
     return f"{result.name}: {what}, {budget}; {result.sampler}, {result.pruner}"
+
+
+def answer(result: SearchResult) -> list[str]:
+    """The verdict in words."""
+    if result.several:
+        return [
+            f"{one.arm}: {len(one.front())} of {len(one.trials)} trials are not beaten in everything by another"
+            for one in result.arms
+        ]
+    words = []
+    for one in result.compared():
+        if one.delta is None or one.judgement is None or one.delta.interval is None:
+            continue
+        untuned = f" (untuned {one.delta_own.mean:+.4f})" if one.delta_own else ""
+        low, high = one.delta.interval
+        words.append(
+            f"{one.found.arm} against {result.baseline}, both tuned by {one.found.budget} trials: "
+            f"{one.judgement.verdict}, Δ {one.delta.mean:+.4f}, 95% interval {low:+.4f} to {high:+.4f}{untuned}"
+        )
+    return words
 
 
 def answer_rows(result: SearchResult) -> tuple[Rows, set[int]]:
@@ -69,9 +93,9 @@ def _deltas(result: SearchResult, one: Compared) -> list[str]:
 
 def _front_rows(result: SearchResult) -> tuple[Rows, set[int]]:
     titles = [OBJECTIVES[name].title for name in result.objectives]
-    rows = [["arm", "trial", *titles, f"{titles[0]} again", "setting"]]
+    rows = [["arm", "trial", *titles, f"{titles[0]} again", "Δ to own", "setting"]]
     for one in result.arms:
-        own = _mean(one.own_report.get(result.objectives[0], {}))
+        own = one.own_report.get(result.objectives[0], {})
         measured = [_mean(one.own_report.get(name, {})) for name in result.objectives[1:]]
         rows.append(
             [
@@ -79,7 +103,8 @@ def _front_rows(result: SearchResult) -> tuple[Rows, set[int]]:
                 "own",
                 MISSING,
                 *(_short(found.mean if found else None) for found in measured),
-                plus_minus(own),
+                plus_minus(_mean(own)),
+                MISSING,
                 "",
             ]
         )
@@ -92,10 +117,11 @@ def _front_rows(result: SearchResult) -> tuple[Rows, set[int]]:
                     str(trial.number),
                     *(_short(value) for value in trial.values or ()),
                     plus_minus(_mean(seen)),
+                    plus_minus(pairs(seen, own), sign=True),
                     settings_text(trial.params),
                 ]
             )
-    return rows, set(range(1, len(titles) + 3))
+    return rows, set(range(1, len(titles) + 4))
 
 
 def again_rows(result: SearchResult) -> tuple[Rows, set[int]]:
@@ -103,18 +129,28 @@ def again_rows(result: SearchResult) -> tuple[Rows, set[int]]:
     if result.several:
         return [[]], set()
     rows = [
-        ["arm", "rank", "trial", "the search saw", "seeds that choose", "seeds that are quoted", "curse", "setting"]
+        [
+            "arm",
+            "rank",
+            "trial",
+            "the search saw",
+            "seeds that choose",
+            "seeds that are quoted",
+            "rise",
+            "curse",
+            "setting",
+        ]
     ]
     for one in result.arms:
         for place, candidate in enumerate(one.candidates, 1):
             rows.append(_candidate(one, place, candidate, result.objectives[0]))
-    return rows, {1, 2, 3, 4, 5, 6}
+    return rows, {1, 2, 3, 4, 5, 6, 7}
 
 
 def _candidate(one: ArmFound, place: int, candidate: Candidate, objective: str) -> list[str]:
     mark = " ←" if one.chosen is not None and candidate.trial == one.chosen.trial else ""
     report = one.chosen.report.get(objective, {}) if mark and one.chosen else {}
-    curse = one.chosen.curse if mark and one.chosen else candidate.curse
+    rise = one.chosen.rise if mark and one.chosen else candidate.rise
     return [
         one.arm,
         f"{place}{mark}",
@@ -122,7 +158,8 @@ def _candidate(one: ArmFound, place: int, candidate: Candidate, objective: str) 
         f"{candidate.trial.value:.4f}",
         plus_minus(candidate.fresh),
         plus_minus(_mean(report)),
-        number(curse, "+.4f"),
+        number(rise, "+.4f"),
+        number(one.curse if mark else None, "+.4f"),
         settings_text(candidate.trial.params),
     ]
 
@@ -176,7 +213,11 @@ def notes(result: SearchResult) -> Iterator[str]:
                 f"Δ: to {result.baseline}, paired by seed; tuned: both at their best after the same number of trials; "
                 f"p corrected for {len(result.arms) - 1} arms; equivalent within {result.margin:g}"
             )
-        yield "curse: how much worse a trial is on fresh seeds than the search saw it: it was picked for its luck too"
+        yield (
+            "rise: how much worse a trial is on fresh seeds than the search saw it; curse: the winner's, what its rise "
+            "is beyond that of the arm's own setting, which nothing picked and which shows what the seeds themselves do"
+        )
+        yield from _edges(result)
     outside = [one.arm for one in result.arms if one.own is None]
     if outside:
         yield f"the space does not hold the own setting of {', '.join(outside)}; elsewhere it is the first trial"
@@ -191,6 +232,22 @@ def notes(result: SearchResult) -> Iterator[str]:
         yield "time is that of the cells as they ran: with --jobs above 1 they slow each other down"
     if broken := [f"{trial.arm} trial {trial.number}" for one in result.arms for trial in one.trials if trial.failure]:
         yield f"diverged or failed, and counted: {', '.join(broken)}"
+
+
+def _edges(result: SearchResult) -> Iterator[str]:
+    """Where the best lies at an end of its range, a wider space might have had a better one."""
+    for one in result.arms:
+        params = one.chosen.trial.params if one.chosen else {}
+        ends = [name for name, value in params.items() if name in one.ranges and _at_end(value, *one.ranges[name])]
+        if ends:
+            yield f"the best of {one.arm} lies at an end of {', '.join(ends)}: a wider space may have a better one"
+
+
+def _at_end(value: Value, low: float, high: float, log: bool) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float) or low == high:
+        return False
+    place = math.log(value / low) / math.log(high / low) if log else (value - low) / (high - low)
+    return not NEAR < place < 1 - NEAR
 
 
 def _mean(losses: Mapping[int, float]) -> Estimate | None:
@@ -231,6 +288,8 @@ def _arm(result: SearchResult, one: Compared) -> dict[str, Any]:
             "search_value": found.chosen.trial.value if found.chosen else None,
             "report": _plain(found.chosen.report) if found.chosen else {},
             "estimate": _estimate(one.best),
+            "rise": found.chosen.rise if found.chosen else None,
+            "curse": found.curse,
         },
         "gained": _estimate(one.gained),
         "delta_untuned": _estimate(one.delta_own),
@@ -243,7 +302,7 @@ def _arm(result: SearchResult, one: Compared) -> dict[str, Any]:
                 "search_value": candidate.trial.value,
                 "choose": {str(seed): value for seed, value in candidate.again.items()},
                 "report": _plain(candidate.report),
-                "curse": candidate.curse,
+                "rise": candidate.rise,
             }
             for candidate in found.candidates
         ],

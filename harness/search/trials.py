@@ -10,7 +10,7 @@ from harness.errors import UsageError
 from harness.search.file import Study
 from harness.search.parents import BEAT, PARENT, Parents
 from harness.search.rules import KEYS, difference, rules_of
-from harness.search.samplers import make_pruner, make_sampler, pruner_of
+from harness.search.samplers import make_pruner, make_sampler
 from harness.search.settings import AnyParameter, FloatParameter, IntParameter, Params, Value
 
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ have been trained."""
 TRIES, AGAIN_OF, CELLS, SETTINGS = "harness.tries", "harness.again_of", "harness.cells", "harness.settings"
 """How often its cells have failed; of a trial that is tried again, the number of that one; its cells' folders; and all
 that distinguishes it from the arm, for a reader."""
+
+
+REPEAT, REDRAWS = "the arm had this setting", 10
+"""Why a trial does not count that is drawn again; and how often that is, before the setting is taken a second time."""
 
 
 class ForeignError(UsageError):
@@ -50,14 +54,14 @@ class ArmTrials:
         settings = study.settings
         name = f"{settings.name}/{arm}"
         rules = rules_of(study, arm)
-        self.pruner = pruner_of(settings, self.steps)
+        self.pruner = study.pruner(arm)
         self.own = study.space.own(arm)
         self.study = optuna.create_study(
             storage=storage,
             study_name=name,
             directions=[optuna.study.StudyDirection.MINIMIZE] * len(settings.objective),
             load_if_exists=True,
-            sampler=make_sampler(settings, arm, self.slot, self.own),
+            sampler=make_sampler(settings, arm, self._drawing, self.own),
             pruner=make_pruner(self.pruner),
         )
         kept = self.study.user_attrs.get(RULES)
@@ -97,6 +101,14 @@ class ArmTrials:
         """Its place among those that count."""
         return sum(other.number < trial.number for other in self.counting())
 
+    def _drawing(self, trial: FrozenTrial) -> tuple[int, int]:
+        """Its slot, and how often a trial for that slot has been drawn already that was no other than one before."""
+        slot = self.slot(trial)
+        repeats = [
+            other for other in self.all() if other.user_attrs.get(VOID) == REPEAT and other.number < trial.number
+        ]
+        return slot, sum(self.slot(other) == slot for other in repeats)
+
     @property
     def done(self) -> bool:
         return len(self.ended()) >= self.total
@@ -120,6 +132,11 @@ class ArmTrials:
             self.give_up(frozen, "surplus")
             return None
         params = self._space.draw(self.arm, lambda name, parameter: _suggested(trial, name, parameter))
+        known = AGAIN_OF not in frozen.user_attrs and any(params == other.params for other in taken)
+        # To train the same once more would say nothing; but where the space has no more, it must end.
+        if known and self._drawing(frozen)[1] < REDRAWS:
+            self.give_up(frozen, REPEAT)
+            return self.claim()
         trial.set_user_attr(DRAWN, True)
         return trial, params
 
