@@ -24,6 +24,8 @@ from harness.suite.yaml_file import YamlFile, wrong
 KEYS = tuple(StudySettings.model_fields)
 PARAMETER_KEYS = ("type", "low", "high", "log", "step", "choices", "arms", "when")
 SMOKE_TRIALS = 3
+SHRUNK = ("train.steps", "train.warmup_steps", "train.batch_size", "train.micro_batch_size", "model.")
+"""How parameters begin whose settings `--smoke` makes smaller: they are not searched then."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Study:
     data: Data
     inputs: Inputs
     space: Space
+    smoke: bool = False
 
     @property
     def relative_to(self) -> Path:
@@ -69,18 +72,23 @@ class StudyFile(YamlFile):
         if first == "set" and rest:
             return first, ".".join(rest)
         if first == "space" and len(rest) > 1 and rest[-1] in PARAMETER_KEYS:
-            return first, ".".join(rest[:-1]), rest[-1]
+            parameter, known = ".".join(rest[:-1]), self.raw.get("space")
+            if isinstance(known, dict) and parameter not in known:
+                raise UsageError(f"{self.origin}: {name}: no such parameter{nearest(parameter, known)}")
+            return first, parameter, rest[-1]
         if first == "space" and rest:
             return first, ".".join(rest)
         return first, *rest
 
     def _expand_shorthand(self) -> None:
-        """`objective: loss` is short for `[loss]`, `sampler: TPESampler` for `{type: TPESampler}`."""
+        """`objective: loss` is short for `[loss]`, `sampler: TPESampler` for `{type: TPESampler}`, the default."""
         if isinstance(self.raw.get("objective"), str):
             self.raw["objective"] = [self.raw["objective"]]
         for key in ("sampler", "pruner"):
             if isinstance(self.raw.get(key), str):
                 self.raw[key] = {"type": self.raw[key]}
+        if isinstance(self.raw.get("sampler"), dict):
+            self.raw["sampler"].setdefault("type", "TPESampler")
 
     def explain(self, kind: Any, raw: Any, detail: Any, place: tuple[str | int, ...]) -> UsageError:
         key = list(detail["loc"])
@@ -114,6 +122,8 @@ class StudyFile(YamlFile):
         suite = file.resolve()
         if shrunk:
             suite, settings = smoke(suite), _shrunk(settings)
+            if not settings.space:
+                raise self.error(("space",), "--smoke leaves nothing of it: it makes all of these settings smaller")
         try:
             data = load_data(suite.data, path.parent)
         except UsageError as error:
@@ -128,7 +138,7 @@ class StudyFile(YamlFile):
         self.refuse(space.problems())
         self.refuse(self._of_suite(settings, suite, space))
         self.refuse(space.impossible())
-        return Study(settings, suite, path, data, inputs, space)
+        return Study(settings, suite, path, data, inputs, space, shrunk)
 
     def _suite_path(self, name: str) -> Path:
         beside = self.path.parent / name
@@ -152,7 +162,9 @@ class StudyFile(YamlFile):
 
 
 def _shrunk(settings: StudySettings) -> StudySettings:
-    """Of `--smoke`: at most three trials of an arm, one seed, and two fresh ones for the best."""
+    """Of `--smoke`: at most three trials of an arm, one seed, and two fresh ones for the best; settings that it shrinks
+    are not searched."""
     fresh = settings.fresh.model_copy(update={"top": 1, "choose": (), "report": settings.fresh.report[:2]})
-    few = {"trials": min(settings.trials, SMOKE_TRIALS), "seeds": settings.seeds[:1], "fresh": fresh}
+    few = {"trials": min(settings.trials, SMOKE_TRIALS), "seeds": settings.seeds[:1], "fresh": fresh, "pruner": None}
+    few["space"] = {name: one for name, one in settings.space.items() if not name.startswith(SHRUNK)}
     return settings.model_copy(update=few)

@@ -126,6 +126,7 @@ class SearchResult:
     sampler: str
     pruner: str
     arms: Sequence[ArmFound]
+    smoke: bool = False
 
     @property
     def several(self) -> bool:

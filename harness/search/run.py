@@ -154,6 +154,7 @@ def _answer(
         sampler=_named(study.settings.sampler),
         pruner=_named(arms[0].pruner),
         arms=found,
+        smoke=study.smoke,
     )
     key = digest([__version__, command, str(layout.root), record.tracker.uri, document(result)])
     saved = read_json(folder / RESULT)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import UsageError, nearest
+from harness.errors import nearest
 from harness.search.objectives import OBJECTIVES
 from harness.search.settings import Params, Problem, StudySettings, Value
 
@@ -28,6 +29,8 @@ PRUNERS = (
 )  # fmt: skip
 SINGLE = ("CmaEsSampler",)
 """Samplers for one objective."""
+NEEDS = {"CmaEsSampler": "cmaes", "GPSampler": "torch"}
+"""Packages that Optuna does not bring along."""
 SEQUENCES = ("QMCSampler",)
 """Samplers that take the next point of one sequence, whose seed must stay the same."""
 MANY_SEEDS = 5
@@ -42,6 +45,9 @@ def problems_of(settings: StudySettings) -> Iterator[Problem]:
         if given is None:
             continue
         name = given.get("type")
+        if name is None:
+            yield (place, "type"), f"missing; known: {', '.join(known)}"
+            return
         if name not in known:
             yield (place, "type"), f"Optuna has no {place} '{name}'{nearest(name, known)}"
             return
@@ -51,10 +57,10 @@ def problems_of(settings: StudySettings) -> Iterator[Problem]:
             of_study = "; 'seed' of the study is the sampler's" if key == "seed" else nearest(key, keys)
             if key not in keys:
                 yield (place, key), f"{name} has no setting '{key}'{of_study}"
+        if (package := NEEDS.get(str(name))) and importlib.util.find_spec(package) is None:
+            yield (place, "type"), f"{name} needs a package that is not installed: pip install {package}"
         try:
             _made(place, given, 0)
-        except ImportError as error:
-            yield (place, "type"), f"{name} needs a package that is not installed: {error.name or error}"
         except (TypeError, ValueError, NotImplementedError) as error:
             yield (place,), f"{name}: {str(error).splitlines()[0]}"
     if not settings.several:
@@ -115,11 +121,11 @@ def seed_of(*parts: object) -> int:
 
 
 def make_sampler(
-    settings: StudySettings, arm: str, slot_of: Callable[[FrozenTrial], tuple[int, int]], own: Params | None
+    settings: StudySettings, slot_of: Callable[[FrozenTrial], tuple[int, int]], own: Params | None
 ) -> BaseSampler:
-    """The study's sampler for one arm. Every trial is drawn by a sampler of its own, seeded by the study's seed, the
-    arm and the trial's slot: a parent that goes on where another was killed would otherwise begin its random numbers
-    anew, and draw the first trials again.
+    """The study's sampler for one arm. Every trial is drawn by a sampler of its own, seeded by the study's seed and the
+    trial's slot: a parent that goes on where another was killed would otherwise begin its random numbers anew, and draw
+    the first trials again. No arm has luck of its own: what is drawn at random is the same for all.
 
     slot_of: the trial's place among those that count, from 0, and how often trials were drawn again before it, because
     the arm had their setting already: then it is drawn at random. own: parameters of the first slot; None draws it too.
@@ -134,7 +140,7 @@ def make_sampler(
         def before_trial(self, study: Study, trial: FrozenTrial) -> None:
             slot, again = slot_of(trial)
             same = settings.sampler["type"] in SEQUENCES and not again
-            seed = seed_of(settings.seed, arm) if same else seed_of(settings.seed, arm, slot, again)
+            seed = settings.seed if same else seed_of(settings.seed, slot, again)
             self.inner = _made("sampler", {"type": "RandomSampler"} if again else settings.sampler, seed)
             self.fixed = own if own is not None and slot == 0 else {}
             self.inner.before_trial(study, trial)
@@ -168,11 +174,3 @@ def quiet() -> None:
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-
-
-def check_version() -> None:
-    """Raises UsageError where Optuna is not installed."""
-    try:
-        import optuna  # noqa: F401
-    except ImportError as error:
-        raise UsageError(f"harness search needs Optuna: pip install optuna ({error})") from error

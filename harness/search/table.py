@@ -199,6 +199,8 @@ def trial_rows(result: SearchResult) -> tuple[Rows, set[int]]:
 
 def notes(result: SearchResult) -> Iterator[str]:
     """What a reader must know."""
+    if result.smoke:
+        yield "a smoke run: suite and study shrunk until they say nothing about the arms"
     unit = OBJECTIVES[result.objectives[0]].unit or result.unit
     many = len(result.report)
     yield (

@@ -61,7 +61,7 @@ class ArmTrials:
             study_name=name,
             directions=[optuna.study.StudyDirection.MINIMIZE] * len(settings.objective),
             load_if_exists=True,
-            sampler=make_sampler(settings, arm, self._drawing, self.own),
+            sampler=make_sampler(settings, self._drawing, self.own),
             pruner=make_pruner(self.pruner),
         )
         kept = self.study.user_attrs.get(RULES)

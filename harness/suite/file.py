@@ -33,6 +33,8 @@ from harness.suite.yaml_lines import KeyPath, dotted
 ARM_NAME = r"^[A-Za-z0-9][A-Za-z0-9_+-]*$"
 GRID = "(grid)"  # stands for the name of an arm that has none yet
 SECTIONS = ("model", "train")
+STUDY = {"suite", "space"}
+"""Keys that tell a study file (docs/search.md) from a suite file."""
 FILE_KEYS = (*Suite.model_fields, *SECTIONS, "grid")
 
 
@@ -78,7 +80,8 @@ class SuiteFile(YamlFile):
         raw = self.raw
         for key in raw:
             if key not in FILE_KEYS:
-                raise self.error((key,), f"unknown key{nearest(key, FILE_KEYS)}")
+                study = "; this is a study: harness search" if raw.keys() >= STUDY else nearest(key, FILE_KEYS)
+                raise self.error((key,), f"unknown key{study}")
         for section in (*SECTIONS, "arms", "grid"):
             if raw.get(section) is not None and not isinstance(raw[section], dict):
                 raise self.error((section,), "must be a mapping of keys")

@@ -11,6 +11,7 @@ from harness.errors import UsageError, nearest
 from harness.evaluation.settings import OURS
 from harness.models.presets import SCALES
 from harness.models.settings import MODELS
+from harness.suite.file import STUDY
 from harness.suite.yaml_lines import load
 
 FOLDER = Path("suites")
@@ -34,10 +35,11 @@ def _files() -> list[Path]:
 
 def known() -> dict[str, Any]:
     """Suites below `suites/`, connection types with their settings, scales, corpora, tokenizers, tasks."""
-    suites = []
+    suites, studies = [], []
     for path in _files():
         raw, _ = load(path)
-        suites.append({"file": path.as_posix(), "description": str(raw.get("description") or "")})
+        one = {"file": path.as_posix(), "description": str(raw.get("description") or "")}
+        (studies if raw.keys() >= STUDY else suites).append(one)
     connections = [
         {
             "type": name,
@@ -48,6 +50,7 @@ def known() -> dict[str, Any]:
     ]
     return {
         "suites": suites,
+        "studies": studies,
         "connections": connections,
         "models": {name: (kind.__doc__ or "").split("\n")[0] for name, kind in MODELS.items()},
         "scales": SCALES,
@@ -58,8 +61,10 @@ def known() -> dict[str, Any]:
 
 
 def known_text(found: dict[str, Any]) -> str:
-    lines = ["suites:"]
-    lines += [f"  {suite['file']}  {suite['description']}" for suite in found["suites"]] or ["  none below suites/"]
+    lines = []
+    for kind in ("suites", "studies"):
+        lines.append(f"{kind}:")
+        lines += [f"  {one['file']}  {one['description']}" for one in found[kind]] or ["  none below suites/"]
     lines.append("connections:")
     for connection in found["connections"]:
         lines.append(f"  {connection['type']}: {connection['about']}")
