@@ -28,14 +28,17 @@ def readme_commands() -> list[str]:
     return [line for line in lines if line.startswith("harness ")]
 
 
+SHRUNK = ("run", "status", "evaluate", "compare", "report", "search")
+
+
 def test_readme_commands_run_as_written_but_for_smoke(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     commands = readme_commands()
-    verbs = {"plan", "run", "status", "evaluate", "compare", "report", "gate", "list", "doctor", "conform"}
+    verbs = {"plan", "run", "status", "evaluate", "compare", "report", "gate", "search", "list", "doctor", "conform"}
     assert {shlex.split(command)[1] for command in commands} == verbs
     # The long one first and shrunk; the others then have something to show.
     for command in sorted(set(commands), key=lambda command: " run " not in command):
         words = shlex.split(command)[1:]
-        if words[0] in ("run", "status", "evaluate", "compare", "report") and "--smoke" not in words:
+        if words[0] in SHRUNK and not {"--smoke", "--plan"} & set(words):
             words.append("--smoke")
         broken_peer = words[:2] == ["conform", "hyper-connections/frac"]  # which the README says
         assert main(words) == (1 if broken_peer else 0), (command, capsys.readouterr().err)
@@ -147,7 +150,8 @@ def test_tracked_files_name_no_path_of_a_machine() -> None:
 
 @pytest.mark.parametrize("suite", sorted((ROOT / "suites").rglob("*.yaml")), ids=lambda path: path.stem)
 def test_every_suite_file_plans(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, said = main(["plan", str(suite)]), capsys.readouterr()
+    verb = ["search", str(suite), "--plan"] if suite.parent.name == "search" else ["plan", str(suite)]
+    code, said = main(verb), capsys.readouterr()
     if code == 2 and "no such file: ../shared/" in said.err:
         pytest.skip(f"{suite.name} needs data that are not in the repository: {said.err.strip()}")
     assert code == 0

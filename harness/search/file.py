@@ -145,8 +145,8 @@ class StudyFile(YamlFile):
         try:
             return beside if beside.is_file() else find_suite(name)
         except UsageError as error:
-            files = [path.name for path in beside.parent.glob("*.yaml")]
-            raise self.error(("suite",), f"{error}{'' if '?' in str(error) else close(beside.name, files)}") from None
+            near = close(beside.name, [path.name for path in beside.parent.glob("*.yaml")])
+            raise self.error(("suite",), f"{name}: no such suite file{near}" if near else str(error)) from None
 
     def _of_suite(self, settings: StudySettings, suite: Suite, space: Space) -> Iterable[Problem]:
         """What does not fit between the study and the suite."""

@@ -124,6 +124,11 @@ class SearchSource:
                 if _diverged(directory):
                     self._end(active, "diverged", directory)
                     return None
+                if active.place == 0:  # a trial before it may have had the same cell, and been pruned
+                    self._judge_curve(active, directory)
+                if active.pruned is not None:
+                    self._end(active, "pruned")
+                    return None
                 prepare(self.layout, cell)
                 active.running = True
                 return cell

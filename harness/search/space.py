@@ -119,8 +119,10 @@ class Space:
     def _parameter(self, name: str, parameter: AnyParameter, above: list[str]) -> Iterator[Problem]:
         section, dot, key = name.partition(".")
         if section not in KINDS or not dot:
-            known = [f"{section}.{name}" for section in KINDS] if not dot else [f"{one}.{key}" for one in KINDS]
-            yield ("space", name), f"a setting below connection, model or train{nearest(name, known)}"
+            own = self._settings(self.arms[0], {})
+            meant = [f"{one}.{key or name}" for one in KINDS if (key or name) in own[one]]
+            hint = f"; did you mean '{meant[0]}'?" if meant else ""
+            yield ("space", name), f"a parameter is a setting below connection, model or train{hint}"
             return
         if name == "model.type":
             yield ("space", name), "losses of another kind of model do not compare"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from harness.errors import UsageError, first_line, shown
 
@@ -14,13 +16,16 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 JOURNAL = "optuna-journal.log"
+RECORD = b'{"op_code":'
+"""How every line of Optuna's journals begins."""
+OPENINGS, PAUSE_SECONDS = 8, 0.25
+"""Of a database: whoever opens an empty one while others do the same finds their tables half there."""
 
 
 def open_storage(url: str | None, folder: Path) -> BaseStorage:
     """The storage at an address as Optuna takes it (sqlite:///FILE, postgresql+psycopg://..., the path of a journal
-    file), or the journal file in `folder`. Raises UsageError, without a password, where it cannot be opened."""
-    import optuna
-
+    file), or the journal file in `folder`. Raises UsageError, without a password, where it cannot be opened; what is
+    another program's stays as it was."""
     if url is None:
         return _journal(folder / JOURNAL)
     if not url.strip():
@@ -28,21 +33,55 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
     if "://" not in url:
         return _journal(Path(url))
     try:
-        # A connection that was closed while cells were trained is noticed before it is used.
-        return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True}))
+        return _database(url)
     except ImportError as error:
         driver = "; pip install 'psycopg[binary]'" if url.startswith("postgres") else ""
-        raise UsageError(f"--storage: {masked(url)} needs a package that is not installed: {error}{driver}") from None
+        raise UsageError(
+            f"--storage: {shown(masked(url))} needs a package that is not installed: {error}{driver}"
+        ) from None
     except Exception as error:  # whatever SQLAlchemy, its driver or Optuna's schema check raise
         reason = masked(first_line(error), url)
-        raise UsageError(f"--storage: {masked(url)} cannot be opened: {reason}") from None
+        raise UsageError(f"--storage: {shown(masked(url))} cannot be opened: {reason}") from None
 
 
 def masked(text: str, url: str | None = None) -> str:
-    """Without the password of an address in it, and without that of `url`."""
-    for secret in re.findall(r"://[^:/@]*:([^@]+)@", url or ""):
+    """Without the passwords of addresses in it, and without that of `url`. An address alone may have one with spaces
+    or @ in it."""
+    for secret in sorted(_secrets(url or ""), key=len, reverse=True):
         text = text.replace(secret, "***")
-    return re.sub(r"(://[^:/@\s]*:)[^@\s]+@", r"\1***@", text)
+    password = r".+" if re.match(r"[\w+.-]+://", text) else r"[^@\s]+"
+    text = re.sub(rf"(://[^:/@\s]*:){password}@", r"\1***@", text, flags=re.DOTALL)
+    return re.sub(r"([?&]\w*password=)[^&\s]+", r"\1***", text)
+
+
+def _secrets(url: str) -> set[str]:
+    """Passwords in an address, whole, decoded, and the parts of one with @ in it, which is taken apart there."""
+    found = [*re.findall(r"://[^:/@]*:(.+)@", url, flags=re.DOTALL), *re.findall(r"[?&]\w*password=([^&]+)", url)]
+    return {part for secret in found for part in (secret, unquote(secret), *secret.split("@")) if part}
+
+
+def _database(url: str) -> BaseStorage:
+    import optuna
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(url)
+    try:
+        tables = sqlalchemy.inspect(engine).get_table_names()
+    finally:
+        engine.dispose()
+    # Optuna would put its own beside them, and find only then that the schema's version is not its own.
+    if "alembic_version" in tables and "version_info" not in tables:
+        raise ValueError("it holds the tables of another program, such as MLflow; name a database of its own")
+    for left in reversed(range(OPENINGS)):
+        try:
+            # A connection that was closed while cells were trained is noticed before it is used.
+            return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True}))
+        except sqlalchemy.exc.SQLAlchemyError as error:
+            made_meanwhile = isinstance(error, sqlalchemy.exc.IntegrityError) or "already exists" in str(error)
+            if not left or not made_meanwhile:
+                raise
+            time.sleep(PAUSE_SECONDS)
+    raise AssertionError
 
 
 def _journal(path: Path) -> BaseStorage:
@@ -52,8 +91,8 @@ def _journal(path: Path) -> BaseStorage:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock: Any = FileLock(path)  # the class that Optuna's are derived from is not public
-        if path.exists():
-            lock.acquire()
+        if path.exists() and _torn(path):
+            lock.acquire()  # its writer may be at it still
             try:
                 _cut_torn_line(path)
             finally:
@@ -67,14 +106,24 @@ def _journal(path: Path) -> BaseStorage:
         ) from error
 
 
+def _torn(path: Path) -> bool:
+    """Whether the journal ends within a line. Raises ValueError where the file is none, and OSError where it cannot be
+    written to."""
+    with path.open("r+b") as file:
+        *whole, rest = file.read().split(b"\n")
+    for number, line in enumerate(whole, 1):
+        if not line.startswith(RECORD):
+            raise ValueError(f"line {number} is no record")
+    if not whole and not RECORD.startswith(rest[: len(RECORD)]):
+        raise ValueError("it does not begin with a record")
+    return bool(rest)
+
+
 def _cut_torn_line(path: Path) -> None:
     """What a writer that was killed left of a line: with the next line behind it, nothing could be read any more."""
     data = path.read_bytes()
-    if data and not data.endswith(b"\n"):
-        if not data.startswith(b"{"):
-            raise ValueError("it does not begin with a record")
-        with path.open("r+b") as file:
-            file.truncate(data.rfind(b"\n") + 1)
+    with path.open("r+b") as file:
+        file.truncate(data.rfind(b"\n") + 1)
 
 
 class FileLock:

@@ -35,7 +35,8 @@ def _files() -> list[Path]:
 
 def known() -> dict[str, Any]:
     """Suites below `suites/`, connection types with their settings, scales, corpora, tokenizers, tasks."""
-    suites, studies = [], []
+    suites: list[dict[str, str]] = []
+    studies: list[dict[str, str]] = []
     for path in _files():
         raw, _ = load(path)
         one = {"file": path.as_posix(), "description": str(raw.get("description") or "")}

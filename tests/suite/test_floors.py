@@ -11,6 +11,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[2] / "harness"
 FLOORS = {
     "__init__": 0, "errors": 1, "settings": 1, "progress": 1, "connections": 1, "data": 1, "tracking_sqlite": 0, "tracking": 1,
+    "tracking_search": 1,
     "models": 2, "evaluation": 2, "compare": 2,
     "training": 3, "suite": 3,
     "run": 4,
@@ -70,7 +71,8 @@ def test_no_two_parts_import_each_other_not_even_on_one_floor() -> None:
 
 def test_only_tracking_speaks_to_mlflow_and_only_its_parts_to_lightning_and_lm_eval() -> None:
     homes = {
-        "mlflow": {"tracking"},
+        "mlflow": {"tracking", "tracking_search"},
+        "optuna": {"search"},
         "lightning": {"training"},
         "lm_eval": {"evaluation", "lm_eval_cli"},
         "argparse": {"cli"},

@@ -1,0 +1,57 @@
+"""A study over the tiny suite, and searches in which nothing is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from search_support import STUDY, Planted, Search, write_study
+
+from harness.run.layout import Layout
+from harness.search import fresh, run
+from harness.search.file import StudyFile
+from harness.tracking import Tracker
+
+
+@pytest.fixture
+def study(tiny_suite: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+    """Writes a study of the tiny suite; keyword arguments replace its text."""
+
+    def write(text: str = STUDY, **replace: str) -> Path:
+        tiny_suite()
+        return write_study(tmp_path, text, **replace)
+
+    return write
+
+
+@pytest.fixture
+def search(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> Search:
+    """Searches with planted cells, also on the fresh seeds; returns the answer and the executor of the trials."""
+
+    def off(_: Tracker) -> None:
+        raise OSError("the record has tests of its own, and takes longer than all the rest")
+
+    monkeypatch.setattr(Tracker, "connect", off)
+
+    def begin(path: Path, *overrides: str, jobs: int = 1, **how: Any) -> tuple[Any, Planted]:
+        file = StudyFile(path, overrides)
+        found = file.resolve()
+        executor = Planted(layout, jobs, **how)
+        with _planted_runner(monkeypatch, layout, executor):
+            answer = run.search(file, found, layout, run.SearchOptions(jobs=jobs), "again", lambda: executor)
+        return answer, executor
+
+    return begin
+
+
+@contextmanager
+def _planted_runner(monkeypatch: pytest.MonkeyPatch, layout: Layout, executor: Planted) -> Iterator[None]:
+    from harness.run import runner
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runner, "LocalExecutor", lambda _, jobs, relative_to: Planted(layout, jobs, executor.curve))
+        patched.setattr(fresh, "run_suite", runner.run_suite)
+        yield
