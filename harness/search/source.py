@@ -45,6 +45,8 @@ class Active:
     pruned: int | None = None
     """The step, or place, at which it was."""
     wait_until: float = 0.0
+    alone: bool = False
+    """Its cell found no memory beside others, which says nothing of its setting: it is tried by itself."""
 
     @property
     def name(self) -> str:
@@ -89,7 +91,11 @@ class SearchSource:
         """A cell of a trial that is begun, else of a new one. What is trained already is taken as it is."""
         while True:
             now = time.monotonic()
-            for active in [one for one in self._active if not one.running and now >= one.wait_until]:
+            running = [one for one in self._active if one.running]
+            if running and any(one.alone for one in self._active):
+                return None
+            waiting = [one for one in self._active if not one.running and now >= one.wait_until]
+            for active in sorted(waiting, key=lambda one: not one.alone):
                 if (cell := self._cell_of(active)) is not None:
                     return cell
             if now < self._look_at or not self._claim():
@@ -206,6 +212,9 @@ class SearchSource:
         if directory.result() is None and state == "failed":
             if _diverged(directory):
                 return self._end(active, "diverged", directory, said=False)
+            if _failure(directory) == "memory" and any(one.running for one in self._active):
+                active.alone = True
+                return f"{active.name}: no memory beside others, tried again alone"
             active.tries += 1
             if active.tries > self.study.settings.retries:
                 return self._end(active, "failed", directory, said=False)
@@ -257,5 +266,10 @@ class SearchSource:
 
 
 def _diverged(directory: CellDir) -> bool:
-    status = directory.status()
-    return status["state"] == "failed" and (status.get("failure") or {}).get("class") == "diverged"
+    return directory.status()["state"] == "failed" and _failure(directory) == "diverged"
+
+
+def _failure(directory: CellDir) -> str | None:
+    """The class of the last failure."""
+    found: str | None = (directory.status().get("failure") or {}).get("class")
+    return found

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from search_support import BEST_LR, STUDY, Lost, Search, planted, result_of, told, trials_of
+from search_support import BEST_LR, STUDY, Lost, Planted, Search, planted, result_of, told, trials_of
 
 from harness.run.layout import Layout
+from harness.search import run
+from harness.search.file import StudyFile
 from harness.suite.cells import Cell
 
 Study = Callable[..., Path]
@@ -168,6 +170,24 @@ def test_a_cell_that_fails_is_tried_again_and_then_counts_as_failed(
     assert [trial["ended"] for trial in arms["residual"]["trials"]].count("failed") == 1
     assert len(arms["residual"]["trials"]) == 12
     assert "failed" not in [trial["ended"] for trial in arms["dhc-n2"]["trials"]]
+
+
+def test_a_cell_without_memory_beside_others_is_tried_again_alone(study: Study, search: Search, layout: Layout) -> None:
+    beside: list[int] = []
+
+    def fate(cell: Cell, attempt: int) -> str | None:
+        if cell.name != "dhc-n2-t3-s1":
+            return None
+        beside.append(len(executor.workers))
+        return "memory" if len(executor.workers) > 1 else None
+
+    path = study()
+    executor = Planted(layout, 3, fate=fate)
+    file = StudyFile(path, [])
+    answer = run.search(file, file.resolve(), layout, run.SearchOptions(jobs=3), "again", lambda: executor)
+    assert beside[0] > 1
+    assert set(beside[1:]) == {1}
+    assert "failed" not in {trial["ended"] for arm in answer.document["arms"] for trial in arm["trials"]}
 
 
 def test_the_value_of_a_trial_is_the_mean_over_its_seeds(study: Study, search: Search, layout: Layout) -> None:
