@@ -18,6 +18,7 @@ from harness.run.progress import make_progress
 from harness.run.recording import Recorder
 from harness.run.runner import RunOptions, check_devices
 from harness.search.best import best_suite, write_best
+from harness.search.document import document
 from harness.search.facts import TrialFacts, all_facts
 from harness.search.file import Study, StudyFile
 from harness.search.fresh import OWN, Fresh, chosen, name_of
@@ -29,7 +30,7 @@ from harness.search.samplers import quiet
 from harness.search.settings import FloatParameter, IntParameter
 from harness.search.source import SearchSource
 from harness.search.storage import JOURNAL, masked, open_storage
-from harness.search.table import document, markdown
+from harness.search.table import markdown
 from harness.search.trials import ArmTrials, ForeignError
 from harness.suite.cells import Cell, cells, digest
 

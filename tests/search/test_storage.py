@@ -229,17 +229,22 @@ def test_a_place_that_is_no_storage_is_refused_in_a_line(
     assert (sorted(folder.iterdir()), (folder / "tiny.yaml").read_bytes()) == before
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is unwritable for root")
-@pytest.mark.parametrize("storage", ["{place}/new", "{place}/journal", "sqlite:///{place}/new.db"])
+@pytest.mark.parametrize(
+    "storage", ["{place}/new", "{place}/journal", "sqlite:///{place}/new.db", "sqlite:///{place}/trials.db"]
+)
 def test_an_unwritable_place_is_refused_in_a_line(
     folder: Path, capsys: pytest.CaptureFixture[str], storage: str
 ) -> None:
     place = folder / "place"
     place.mkdir()
     shutil.copy(folder / JOURNAL, place / "journal")
-    (place / "journal").chmod(0o444)
+    open_storage(sqlite_of(place), place)
+    for path in (place / "journal", place / "trials.db"):
+        path.chmod(0o444)
     place.chmod(0o555)
     try:
+        if os.access(place, os.W_OK):
+            pytest.skip("nothing is unwritable for root")
         assert "cannot be opened" in refused(capsys, folder, "--storage", storage.format(place=place))
     finally:
         place.chmod(0o755)
