@@ -38,6 +38,8 @@ PAGE = 250
 TAG_COSTS, TAG_MEASURED = "harness.costs", "harness.measured"
 """Of a run that is no cell's: the key of the costs that it records, and when they were measured."""
 COSTS = "costs.json"
+STATUS = {"done": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
+"""MLflow's word for how a cell's directory is."""
 SCORES = "scores"
 """The kind of journal line that is seen by what was asked, not by step."""
 
@@ -199,7 +201,8 @@ class Tracker:
             for path in entry.artifacts:
                 if path.exists():
                     client.log_artifact(run_id, str(path))
-            client.set_terminated(run_id, "FINISHED" if state == "done" else "FAILED")
+        if state in STATUS:
+            client.set_terminated(run_id, STATUS[state])
         # Last, because it is what says that all the rest is there.
         everything = {**entry.tags, **seen.tags(), TAG_STATE: state}
         tags = [RunTag(name, value[:5000]) for name, value in everything.items()]

@@ -102,6 +102,8 @@ class StudyTracker:
         for path in files:
             if path.exists():
                 client.log_artifact(run_id, str(path))
+        for given_up in self._trials.keys() - self._ended:  # by a parent that died or was interrupted
+            client.set_terminated(self._trials[given_up], "KILLED")
         client.set_terminated(run_id, "FINISHED" if complete else "FAILED")
 
     def _search(self, tags: Mapping[str, str]) -> list[Any]:

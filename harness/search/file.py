@@ -12,8 +12,9 @@ from harness.data.inputs import Inputs
 from harness.data.load import Data, inputs_of, load_data
 from harness.errors import UsageError, close, nearest
 from harness.search.samplers import problems_of, pruner_of
-from harness.search.settings import Problem, StudySettings, Value
+from harness.search.settings import Params, Problem, StudySettings, Value
 from harness.search.space import Space
+from harness.suite.cells import Cell, cells
 from harness.suite.file import SuiteFile
 from harness.suite.find import find_suite
 from harness.suite.resize import resized
@@ -45,6 +46,11 @@ class Study:
     def relative_to(self) -> Path:
         """From where the data's paths are looked for."""
         return self.suite_path.parent.resolve()
+
+    def cells_of(self, arm: str, number: int, params: Params) -> list[Cell]:
+        """Those of a trial, one a seed."""
+        suite = self.space.trial_suite({f"{arm}-t{number}": self.space.arm(arm, params)}, self.settings.seeds)
+        return cells(suite, self.data, self.relative_to)
 
     def pruner(self, arm: str) -> dict[str, Value]:
         """The arm's, by Optuna's name, with its settings."""

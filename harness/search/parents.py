@@ -66,8 +66,9 @@ class Parents:
         return any(is_held(path) for path in self._folder.iterdir() if path.name != self.id)
 
     def forget_dead(self) -> None:
-        """Remove what dead parents have left; once none of their trials runs any more."""
+        """Remove what dead parents have left; once none of their trials runs any more. A young file may be that of a
+        parent that is about to take its lock."""
         for path in self._folder.iterdir():
-            if not is_held(path):
-                with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > STALE_SECONDS and not is_held(path):
                     path.unlink()

@@ -14,7 +14,7 @@ from harness.search.file import Study
 from harness.search.objectives import OBJECTIVES
 from harness.search.result import SearchResult
 from harness.suite.cells import Cell, digest
-from harness.tracking import Tracker
+from harness.tracking import TAG_BORN, TAG_STATE, Tracker
 from harness.tracking_search import TAG_PARENT, TAG_TRIAL, StudyTracker, TrialEntry
 
 
@@ -35,20 +35,35 @@ class StudyRecord:
         tags = {TAG_PARENT: self._trials.trial_run(trial), TAG_TRIAL: trial} if trial else {}
         replay(self.layout, self.tracker, self.experiment, cell, tags)
 
-    def finish(self, result: SearchResult, files: Sequence[Path], complete: bool) -> None:
-        """All trials that are not there yet, and what the study has come to. A tracker that is down is said once."""
+    def finish(self, result: SearchResult, files: Sequence[Path], complete: bool) -> bool:
+        """All trials and cells that are not there yet, and what the study has come to; whether it could be written. A
+        tracker that is down is said once."""
+        trials = [trial for arm in result.arms for trial in arm.trials]
         try:
             self.tracker.connect()
-            for arm in result.arms:
-                for trial in arm.trials:
-                    if trial.ended != "running":
-                        self._trials.write_trial(_entry(trial, result.objectives))
+            for trial in trials:
+                self._trials.write_trial(_entry(trial, result.objectives))
+            self._catch_up(trials)
             self._trials.finish(_params(self.study), _metrics(result), _tags(result), files, complete)
         except Exception as error:
             self.warn(
                 f"MLflow at {self.tracker.uri} does not answer ({type(error).__name__}: {first_line(error)}); what it "
                 "missed is written when the search is asked again"
             )
+            return False
+        return True
+
+    def _catch_up(self, trials: Sequence[TrialFacts]) -> None:
+        """The trials' cells whose record is not as their directories are."""
+        known = {
+            (record.cell, record.tags.get(TAG_BORN)): record.tags.get(TAG_STATE)
+            for record in self.tracker.read(self.experiment)
+        }
+        for trial in trials:
+            for cell in self.study.cells_of(trial.arm, trial.number, trial.params):
+                seen = self.layout.cell(cell).look()
+                if known.get((cell.identity, str(seen.status.get("born", "")))) != seen.state(cell.evaluation):
+                    self.write((cell, f"{trial.arm}/{trial.number}"))
 
 
 def experiment_of(study: str) -> str:

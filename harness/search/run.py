@@ -67,7 +67,8 @@ def search(
     layout.prepare()
     folder = folder_of(layout, study.settings.name)
     where = masked(options.storage) if options.storage else str(folder / JOURNAL)
-    check_devices(cells(study.suite, study.data, study.relative_to))
+    own = {arm: study.suite.arms[arm] for arm in study.space.arms}
+    check_devices(cells(study.space.trial_suite(own, study.settings.seeds), study.data, study.relative_to))
     storage = open_storage(options.storage, folder)
     parents = Parents(folder, own_storage=options.storage is None)
     with ExitStack() as stack:
@@ -161,6 +162,8 @@ def _answer(
     saved = read_json(folder / RESULT)
     files = [folder / name for name in (PAGE, TABLE, BEST)]
     if saved and saved.get("key") == key and all(Path(file).exists() for file in saved["files"]):
+        if not saved["recorded"] and record.finish(result, figures_of(saved["files"]), code == OK):
+            write_json(folder / RESULT, {**saved, "recorded": True})
         return Answer(code, str(saved["text"]), saved["document"])
     result = replace(
         result, arms=[replace(one, importances=importances(arm)) for one, arm in zip(found, arms, strict=True)]
@@ -175,10 +178,16 @@ def _answer(
     text += f"\n\npage: {folder / PAGE}"
     text += f"\nthe best settings as a suite, trained already: harness run {folder / BEST}" if suite is not None else ""
     text += f"\ntrials: optuna-dashboard {masked(options.storage) if options.storage else folder / JOURNAL}"
-    record.finish(result, [*files, *(path for path in figures if path.suffix == ".png")], complete=code == OK)
+    written = [str(path) for path in dict.fromkeys((*files, *figures)) if path.exists()]
+    recorded = record.finish(result, figures_of(written), code == OK)
     said = document(result, [str(file) for file in files if file.exists()])
-    write_json(folder / RESULT, {"key": key, "files": [str(path) for path in figures], "text": text, "document": said})
+    write_json(folder / RESULT, {"key": key, "files": written, "text": text, "document": said, "recorded": recorded})
     return Answer(code, text, said)
+
+
+def figures_of(files: Sequence[str]) -> list[Path]:
+    """What of the written files is an artifact: pictures once, as PNG."""
+    return [Path(file) for file in files if not file.endswith((".svg", ".csv"))]
 
 
 def _found(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,7 @@ Value = bool | int | float | str | None
 """Of a parameter."""
 Params = dict[str, Value]
 Problem = tuple[KeyPath, str]
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
 class ParameterSettings(Settings):
@@ -194,8 +196,11 @@ class StudySettings(Settings):
 
     def problems(self) -> Iterator[Problem]:
         """What does not fit together, before the suite is read."""
-        if not self.name.isprintable() or not any(letter.isalnum() for letter in self.name):
-            yield ("name",), "a name is one line of printable characters, with a letter or a digit"
+        if not re.fullmatch(NAME, self.name):
+            yield (
+                ("name",),
+                f"'{self.name}' names no folder: letters, digits, '.', '_' and '-', a letter or digit first",
+            )
         for place, name in enumerate(self.objective):
             if name not in OBJECTIVES:
                 yield ("objective", place), f"unknown objective '{name}'{nearest(name, OBJECTIVES)}"

@@ -17,7 +17,7 @@ from harness.search.parents import BEAT_SECONDS
 from harness.search.samplers import over_seeds
 from harness.search.settings import Params
 from harness.search.trials import CELLS, ENDED, SETTINGS, STEPS, TRIES, ArmTrials
-from harness.suite.cells import Cell, cells
+from harness.suite.cells import Cell
 
 if TYPE_CHECKING:
     import optuna
@@ -113,9 +113,7 @@ class SearchSource:
         return False
 
     def _begun(self, arm: ArmTrials, trial: optuna.Trial, params: Params) -> Active:
-        name = f"{arm.arm}-t{trial.number}"
-        suite = self.study.space.trial_suite({name: self.study.space.arm(arm.arm, params)}, self.study.settings.seeds)
-        made = cells(suite, self.study.data, self.study.relative_to)
+        made = self.study.cells_of(arm.arm, trial.number, params)
         trial.set_user_attr(CELLS, [cell.folder for cell in made])
         trial.set_user_attr(SETTINGS, settings_text(params))
         self._trial_of |= {cell.name: f"{arm.arm}/{trial.number}" for cell in made}

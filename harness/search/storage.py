@@ -75,7 +75,10 @@ def _database(url: str) -> BaseStorage:
     for left in reversed(range(OPENINGS)):
         try:
             # A connection that was closed while cells were trained is noticed before it is used.
-            return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True}))
+            opened = optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+            with opened.engine.begin() as connection:  # one that can only be read fails here, not in a study
+                connection.execute(sqlalchemy.text("UPDATE trials SET number = number WHERE 1 = 0"))
+            return optuna.storages.get_storage(opened)
         except sqlalchemy.exc.SQLAlchemyError as error:
             made_meanwhile = isinstance(error, sqlalchemy.exc.IntegrityError) or "already exists" in str(error)
             if not left or not made_meanwhile:

@@ -17,6 +17,7 @@ Study = Callable[..., Path]
 LR = "train.lr: {type: float, low: 1e-5, high: 1e-1, log: true}"
 WRONG = [
     ({"trials: 12": "trails: 12"}, "trails: unknown key; did you mean 'trials'?"),
+    ({"name: planted": "name: a/b"}, "name: 'a/b' names no folder: letters, digits"),
     ({"trials: 12": "trials: 0"}, "trials: input should be greater than or equal to 1, got 0"),
     ({"trials: 12": "trials: 12\nbaseline: residual"}, "baseline: unknown key; this is a suite: harness run"),
     ({"suite: tiny.yaml": "suite: tyni.yaml"}, "suite: tyni.yaml: no such suite file; did you mean 'tiny.yaml'?"),
