@@ -155,8 +155,9 @@ class Tracker:
 
             for name in ("mlflow", "alembic"):  # after the import, which sets levels of its own
                 logging.getLogger(name).setLevel(logging.ERROR)
-            client = MlflowClient(tracking_uri=self.uri)
-            client.search_experiments(max_results=1)  # makes and migrates a fresh sqlite file
+            with tracking_sqlite.made_by_one(self.uri):
+                client = MlflowClient(tracking_uri=self.uri)
+                client.search_experiments(max_results=1)  # makes and migrates a fresh sqlite file
             self._client = client
         return self._client
 

@@ -9,14 +9,29 @@ there is none, and MLflow's interface is asked.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import math
 import sqlite3
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 KNOWN = frozenset({"dc11669786a5"})
 """Revisions of MLflow's schema (its alembic table) whose tables are read here."""
+
+
+@contextlib.contextmanager
+def made_by_one(uri: str) -> Iterator[None]:
+    """While inside, no other process of ours makes or migrates the same sqlite file: MLflow's migrations break when two
+    meet in a fresh one."""
+    path = Path(uri.removeprefix("sqlite:///"))
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # what can only be read is not made either
+            if uri.startswith("sqlite:///"):
+                file = stack.enter_context(path.with_name(f".{path.name}.lock").open("ab"))
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 class Run(NamedTuple):

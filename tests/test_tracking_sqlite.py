@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import math
 import sqlite3
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,14 @@ def filled(tracker: Tracker) -> tuple[Tracker, str]:
     client.delete_run(client.create_run(own, tags={"harness.cell": "gone"}).info.run_id)
     client.create_run(other, tags={"harness.cell": "stranger"})
     return tracker, own
+
+
+def test_several_processes_make_a_fresh_store_together(tmp_path: Path) -> None:
+    code = f"from harness.tracking import Tracker; Tracker('sqlite:///{tmp_path / 'mlflow.db'}').connect()"
+    made = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    for process in made:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
 
 
 def test_it_says_what_mlflow_says_in_the_same_order(filled: tuple[Tracker, str]) -> None:

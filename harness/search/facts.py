@@ -83,8 +83,8 @@ def facts_of(arm: ArmTrials, trial: FrozenTrial) -> TrialFacts:
 
 
 def all_facts(arm: ArmTrials) -> list[TrialFacts]:
-    """Of all that count, in order."""
-    return [facts_of(arm, trial) for trial in arm.counting()]
+    """Of all that count, in order, once they are over."""
+    return [facts_of(arm, trial) for trial in arm.ended()]
 
 
 def value_text(value: Value) -> str:

@@ -25,7 +25,6 @@ def rules_of(study: Study, arm: str) -> dict[str, Any]:
         "objective": list(settings.objective),
         "seeds": list(settings.seeds),
         "sampler": dict(settings.sampler),
-        "pruner": study.pruner(arm),
         "seed": settings.seed,
         "arm": {
             "connection": own.connection.model_dump(mode="json"),
@@ -34,6 +33,7 @@ def rules_of(study: Study, arm: str) -> dict[str, Any]:
         },
         "data": {**digests_of(study.data), **study.suite.data.identity()},
         "streams": study.suite.streams.model_dump(mode="json"),
+        "pruner": study.pruner(arm),  # last: by default it follows from what stands above
     }
 
 

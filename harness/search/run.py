@@ -23,6 +23,7 @@ from harness.search.facts import TrialFacts, all_facts
 from harness.search.file import Study, StudyFile
 from harness.search.fresh import OWN, Fresh, chosen, name_of
 from harness.search.importance import importances
+from harness.search.opening import open_arms, said_in_a_line
 from harness.search.parents import Parents
 from harness.search.record import StudyRecord, study_key
 from harness.search.result import ArmFound, Candidate, SearchResult
@@ -31,7 +32,7 @@ from harness.search.settings import FloatParameter, IntParameter
 from harness.search.source import SearchSource
 from harness.search.storage import JOURNAL, masked, open_storage
 from harness.search.table import markdown
-from harness.search.trials import ArmTrials, ForeignError
+from harness.search.trials import ArmTrials
 from harness.suite.cells import Cell, cells, digest
 
 RESULT, TABLE, BEST, PAGE = "result.json", "table.md", "best.yaml", "report.html"
@@ -73,15 +74,16 @@ def search(
     parents = Parents(folder, own_storage=options.storage is None)
     with ExitStack() as stack:
         stack.enter_context(parents.alive())
-        arms = _arms(file, study, storage, where, parents)
+        stack.enter_context(said_in_a_line(where))
+        arms = open_arms(file, study, storage, where, parents)
         progress = make_progress(len(arms) * study.settings.trials, options.jobs)
         stack.callback(progress.close)
         tracker = layout.tracker()
         record = StudyRecord(study, layout, tracker, study_key(study, where), progress.say)
+        for arm in arms:
+            arm.reap()
+        parents.forget_dead()
         if not all(arm.done for arm in arms):
-            for arm in arms:
-                arm.reap()
-            parents.forget_dead()
             recorder = Recorder[Recorded](tracker, record.write, progress.say)
             source = SearchSource(study, arms, layout, progress.finished, recorder.submit)
             made = executor() if executor else LocalExecutor(layout, options.jobs, str(study.relative_to))
@@ -97,8 +99,10 @@ def search(
                 with loop.interruptible():
                     loop.run()
             finally:
-                source.give_up()
                 recorder.close()
+                source.give_up()
+            for arm in arms:
+                arm.reap()
             if loop.interrupted:
                 raise KeyboardInterrupt
         progress.close()
@@ -107,16 +111,6 @@ def search(
 
 POLL_SECONDS = 0.1
 """How often running trials are looked at: what a bad one trains until then is lost."""
-
-
-def _arms(file: StudyFile, study: Study, storage: Any, where: str, parents: Parents) -> list[ArmTrials]:
-    made = []
-    for arm in study.space.arms:
-        try:
-            made.append(ArmTrials(storage, where, study, arm, parents))
-        except ForeignError as error:
-            raise file.error((error.rule,) if error.rule else ("name",), str(error)) from None
-    return made
 
 
 def folder_of(layout: Layout, name: str) -> Path:

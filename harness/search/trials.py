@@ -6,20 +6,14 @@ import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import UsageError
 from harness.search.file import Study
 from harness.search.parents import BEAT, PARENT, Parents
-from harness.search.rules import KEYS, difference, rules_of
-from harness.search.samplers import make_pruner, make_sampler
 from harness.search.settings import AnyParameter, FloatParameter, IntParameter, Params, Value
 
 if TYPE_CHECKING:
     import optuna
-    from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
-RULES = "harness.rules"
-"""Attribute of an Optuna study: what all its trials have in common."""
 VOID, DRAWN, ENDED, STEPS = "harness.void", "harness.drawn", "harness.ended", "harness.steps"
 """Attributes of a trial: why it does not count; that it has all its parameters; how it ended; how many steps its cells
 have been trained."""
@@ -28,80 +22,39 @@ TRIES, AGAIN_OF, CELLS, SETTINGS = "harness.tries", "harness.again_of", "harness
 that distinguishes it from the arm, for a reader."""
 
 
-REPEAT, REDRAWS = "the arm had this setting", 10
-"""Why a trial does not count that is drawn again; and how often that is, before the setting is taken a second time."""
-
-
-class ForeignError(UsageError):
-    """The storage holds something else under the study's name; `rule` is what differs, None where it is not ours."""
-
-    def __init__(self, message: str, rule: str | None):
-        super().__init__(message)
-        self.rule = rule
+DIED, SURPLUS, REPEAT = "its parent died", "the arm had all of its trials", "the arm had this setting"
+"""Why trials do not count."""
+REDRAWS = 10
+"""How often a setting that the arm had is drawn again, before it is taken a second time."""
 
 
 class ArmTrials:
     """One arm's trials. A trial counts unless it was given up (`harness.void`), and of those that count the first
     `total` by number are the arm's: numbers are given out one by one by any storage, so parents need no lock."""
 
-    def __init__(self, storage: BaseStorage, where: str, study: Study, arm: str, parents: Parents):
-        """Raises ForeignError where the storage holds another study under this name. `where` names the storage."""
-        import optuna
-
-        self.arm, self.total = arm, study.settings.trials
-        self._storage, self._space, self._parents = storage, study.space, parents
-        self.steps = study.suite.arms[arm].train.steps
-        settings = study.settings
-        name = f"{settings.name}/{arm}"
-        rules = rules_of(study, arm)
-        self.pruner = study.pruner(arm)
-        self.own = study.space.own(arm)
-        self.study = optuna.create_study(
-            storage=storage,
-            study_name=name,
-            directions=[optuna.study.StudyDirection.MINIMIZE] * len(settings.objective),
-            load_if_exists=True,
-            sampler=make_sampler(settings, self._drawing, self.own),
-            pruner=make_pruner(self.pruner),
-        )
-        kept = self.study.user_attrs.get(RULES)
-        if kept is None and not self.study.get_trials(deepcopy=False):
-            self.study.set_user_attr(RULES, rules)
-            with contextlib.suppress(AttributeError, NotImplementedError):
-                self.study.set_metric_names(list(settings.objective))
-            kept = rules
-        if not isinstance(kept, dict):
-            raise ForeignError(
-                f"{where} holds a study '{name}' that another program made; give this one another name", None
-            )
-        if (found := difference(kept, rules)) is not None:
-            rule, text = found
-            raise ForeignError(
-                f"'{name}' was begun otherwise in {where}: {text}; give this study another name, or another --results",
-                KEYS.get(rule, rule),
-            )
-        if len(self.counting()) > self.total:
-            raise ForeignError(
-                f"'{name}' has {len(self.counting())} trials already in {where}, and an arm is to have {self.total}",
-                "trials",
-            )
+    def __init__(self, study: optuna.Study, arm: str, of: Study, parents: Parents | None):
+        """`study` is the arm's in the storage, `of` the whole; without parents its trials are only looked at."""
+        self.study, self.arm, self.total = study, arm, of.settings.trials
+        self.steps = of.suite.arms[arm].train.steps
+        self.own, self.pruner = of.space.own(arm), of.pruner(arm)
+        self._space, self._parents, self._storage = of.space, parents, study._storage
 
     def all(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)
 
     def counting(self) -> list[FrozenTrial]:
-        """Those that count, in order."""
+        """Those that were not given up, in order."""
         return [trial for trial in self.all() if counts(trial)]
 
     def ended(self) -> list[FrozenTrial]:
-        """Those that count and are over."""
+        """Those of them that are over."""
         return [trial for trial in self.counting() if trial.state.is_finished()]
 
     def slot(self, trial: FrozenTrial) -> int:
         """Its place among those that count."""
         return sum(other.number < trial.number for other in self.counting())
 
-    def _drawing(self, trial: FrozenTrial) -> tuple[int, int]:
+    def drawing(self, trial: FrozenTrial) -> tuple[int, int]:
         """Its slot, and how often a trial for that slot has been drawn already that was no other than one before."""
         slot = self.slot(trial)
         repeats = [
@@ -126,15 +79,16 @@ class ArmTrials:
         if len(taken) >= self.total and not waiting:
             return None
         trial = self.study.ask()
+        assert self._parents is not None
         trial.set_user_attr(PARENT, self._parents.id)
         frozen = self.all()[trial.number]
         if self.slot(frozen) >= self.total:  # another parent was faster
-            self.give_up(frozen, "surplus")
+            self.give_up(frozen, SURPLUS)
             return None
         params = self._space.draw(self.arm, lambda name, parameter: _suggested(trial, name, parameter))
         known = AGAIN_OF not in frozen.user_attrs and any(params == other.params for other in taken)
         # To train the same once more would say nothing; but where the space has no more, it must end.
-        if known and self._drawing(frozen)[1] < REDRAWS:
+        if known and self.drawing(frozen)[1] < REDRAWS:
             self.give_up(frozen, REPEAT)
             return self.claim()
         trial.set_user_attr(DRAWN, True)
@@ -155,14 +109,17 @@ class ArmTrials:
             kept = {AGAIN_OF: trial.number, TRIES: trial.user_attrs.get(TRIES, 0)}
             self.study.enqueue_trial(trial.params, user_attrs=kept)
 
-    def reap(self) -> int:
-        """Give up the running trials whose parents are dead, to be tried again; returns how many."""
+    def reap(self) -> None:
+        """Give up the running trials whose parents are dead, to be tried again where the arm still needs them; and what
+        is still to be begun when it has all."""
         from optuna.trial import TrialState
 
-        dead = [trial for trial in self.all() if trial.state == TrialState.RUNNING and self._parents.dead(trial)]
-        for trial in dead:
-            self.give_up(trial, "its parent died", again=True)
-        return len(dead)
+        assert self._parents is not None
+        for trial in self.all():
+            if trial.state == TrialState.RUNNING and self._parents.dead(trial):
+                self.give_up(trial, DIED, again=not self.done)
+            elif trial.state == TrialState.WAITING and self.done:
+                self.give_up(trial, SURPLUS)
 
     def tell(self, trial: optuna.Trial, values: Sequence[float] | None, state: str, attributes: dict[str, Any]) -> None:
         """End a trial of ours: `complete` with its values, `pruned`, or `failed`. Nothing where another parent took

@@ -288,7 +288,7 @@ def test_fewer_trials_than_there_are_is_refused(
 ) -> None:
     before = contents(folder / JOURNAL)
     said = refused(capsys, folder, *words)
-    assert "command line: trials: 'kept/residual' has 4 trials already" in said
+    assert "command line: trials: 'kept/residual' has 4 finished trials already" in said
     assert "an arm is to have 3" in said
     assert contents(folder / JOURNAL) == before
 
