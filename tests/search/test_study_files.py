@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from search_support import STUDY
+from tiny_support import ROOT
 
 from harness.cli import main
 from harness.search.file import StudyFile
@@ -72,6 +73,19 @@ def test_what_is_wrong_is_one_line_with_its_place(
     assert said.count("\n") == 1
     assert said.startswith(f"harness: {path}")
     assert not (tmp_path / "results").exists(), "nothing is begun"
+
+
+SHIPPED = sorted((ROOT / "suites" / "search").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("shrunk", [False, True], ids=["full", "smoke"])
+def test_every_study_that_ships_is_one_and_treats_its_arms_alike(path: Path, shrunk: bool) -> None:
+    found = StudyFile(path, []).resolve(shrunk)
+    assert found.settings.name == path.stem
+    spaces = {arm: found.space.parameters(arm) for arm in found.space.arms}
+    assert all(space == next(iter(spaces.values())) for space in spaces.values())
+    assert all(found.space.own(arm) is not None for arm in found.space.arms)
 
 
 @pytest.mark.parametrize(
