@@ -150,13 +150,11 @@ def trials_of(layout: Layout, study: str, arm: str) -> list[Any]:
 
 
 def told(layout: Layout, study: str, arm: str) -> list[tuple[Any, ...]]:
-    """Everything of the trials that count that does not depend on the clock."""
-    from harness.search.trials import counts
-
+    """Everything of the trials that were not given up that does not depend on the clock."""
     return [
         (trial.params, trial.values, trial.state.name, trial.intermediate_values)
         for trial in trials_of(layout, study, arm)
-        if counts(trial)
+        if "harness.void" not in trial.user_attrs
     ]
 
 

@@ -13,7 +13,7 @@ from harness.data.places import folders
 from harness.run.celldir import write_whole
 from harness.search.facts import settings_text
 from harness.search.file import Study
-from harness.search.fresh import OWN, chosen, name_of
+from harness.search.fresh import chosen, name_of
 from harness.search.result import Candidate
 from harness.suite.schema import Arm, Suite
 
@@ -27,16 +27,22 @@ def best_suite(study: Study, candidates: Mapping[str, Sequence[Candidate]]) -> S
     arms: dict[str, Arm] = {}
     for arm, found in candidates.items():
         if study.settings.several and found:
-            arms[f"{arm}-{OWN}"] = study.suite.arms[arm]
+            arms[own_name(arm)] = study.suite.arms[arm]
             arms |= {name_of(one.trial): study.space.arm(arm, one.trial.params) for one in found}
         elif (best := chosen(found)) is not None:
             arms[arm] = study.space.arm(arm, best.trial.params)
     if not arms:
         return None
-    heads = [name for name in (study.suite.baseline, f"{study.suite.baseline}-{OWN}") if name in arms]
+    heads = [name for name in (study.suite.baseline, own_name(study.suite.baseline)) if name in arms]
     suite = study.space.trial_suite(arms, study.settings.fresh.report)
+    own = {name: study.suite.arms[name].baseline for name in arms if name in study.suite.arms}
+    kept = {
+        name: arm.model_copy(update={"baseline": own.get(name) if own.get(name) in arms else None})
+        for name, arm in suite.arms.items()
+    }
     return suite.model_copy(
         update={
+            "arms": kept,
             "name": f"{study.settings.name}-best",
             "description": f"The best settings that the search '{study.settings.name}' found",
             "baseline": heads[0] if heads else next(iter(arms)),
@@ -68,8 +74,14 @@ def write_best(study: Study, suite: Suite, candidates: Mapping[str, Sequence[Can
     write_whole(path, "\n".join([*lines, text]).encode())
 
 
+def own_name(arm: str) -> str:
+    """Of the arm as its file has it, beside a front."""
+    return f"{arm}-own"
+
+
 def _arm(arm: Arm) -> dict[str, Any]:
-    return {section: getattr(arm, section).model_dump(mode="json") for section in ("connection", "model", "train")}
+    made = {section: getattr(arm, section).model_dump(mode="json") for section in ("connection", "model", "train")}
+    return {**made, **({"baseline": arm.baseline} if arm.baseline else {})}
 
 
 def _data(study: Study) -> dict[str, Any]:

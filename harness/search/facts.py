@@ -36,7 +36,6 @@ class TrialFacts:
     """The arm's setting without any search."""
     cells: tuple[str, ...] = ()
     failure: str = ""
-    seconds: float | None = None
 
     @property
     def value(self) -> float:
@@ -59,7 +58,7 @@ def facts_of(arm: ArmTrials, trial: FrozenTrial) -> TrialFacts:
     """From Optuna's."""
     from optuna.trial import TrialState
 
-    from harness.search.trials import CELLS, ENDED, STEPS
+    from harness.search.trials import CELLS, ENDED, FAILURE, STEPS
 
     attributes = trial.user_attrs
     complete = trial.state == TrialState.COMPLETE
@@ -77,8 +76,7 @@ def facts_of(arm: ArmTrials, trial: FrozenTrial) -> TrialFacts:
         steps=int(attributes.get(STEPS, 0)),
         own=arm.own is not None and trial.params == arm.own,
         cells=tuple(attributes.get(CELLS, ())),
-        failure=str(attributes.get("harness.failure", "")),
-        seconds=trial.duration.total_seconds() if trial.duration else None,
+        failure=str(attributes.get(FAILURE, "")),
     )
 
 

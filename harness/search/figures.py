@@ -26,16 +26,15 @@ from harness.report.drawing import (
 )  # fmt: skip
 from harness.search.facts import TrialFacts, value_text
 from harness.search.objectives import OBJECTIVES
-from harness.search.result import SearchResult
+from harness.search.result import SearchResult, mean_of
 
 BOUGHT = ("complete", "pruned", "diverged")
 
 
 def title_of(result: SearchResult, place: int = 0) -> str:
     """An axis."""
-    objective = OBJECTIVES[result.objectives[place]]
-    unit = objective.unit or (result.unit if objective.metric == OBJECTIVES["loss"].metric else "")
-    return f"{objective.title}, {unit}" if unit else objective.title
+    title, unit = OBJECTIVES[result.objectives[place]].title, result.unit_of(place)
+    return f"{title}, {unit}" if unit else title
 
 
 def draw_history(result: SearchResult) -> Drawn:
@@ -63,7 +62,8 @@ def draw_history(result: SearchResult) -> Drawn:
             mine = [row for row in rows if row["arm"] == arm]
             _dots(axes, [(row["trial"], row["value"], row["ended"]) for row in mine], look)
             along = [(row["trial"], row["best"]) for row in mine if row["best"] is not None]
-            axes.step(*zip(*along, strict=True), where="post", color=look.colour, ls=look.dash, label=label(arm))
+            steps, values = [step for step, _ in along], [value for _, value in along]
+            axes.step(steps, values, where="post", color=look.colour, ls=look.dash, label=label(arm))
         axes.set(xlabel="trial", ylabel=title_of(result))
         axes.set_ylim(*limits([row["value"] for row in rows if row["value"] and row["ended"] == "complete"], air=0.1))
         counts(axes.xaxis)
@@ -86,14 +86,13 @@ def draw_curse(result: SearchResult) -> Drawn:
     rows: list[dict[str, Any]] = []
     for one in result.arms:
         for place, candidate in enumerate(one.candidates, 1):
-            chosen = one.chosen is not None and candidate.trial == one.chosen.trial
-            report = one.chosen.report.get(result.objectives[0], {}) if one.chosen and chosen else {}
+            quoted = mean_of(candidate.quoted)
             rows.append(
                 {
-                    "arm": one.arm, "rank": place, "trial": candidate.trial.number, "chosen": chosen,
+                    "arm": one.arm, "rank": place, "trial": candidate.trial.number, "chosen": candidate is one.chosen,
                     "searched": candidate.trial.value,
                     "choose": candidate.fresh.mean if candidate.fresh else None,
-                    "quoted": sum(report.values()) / len(report) if report else None,
+                    "quoted": quoted.mean if quoted else None,
                 }
             )  # fmt: skip
     if result.several or not any(row["choose"] is not None or row["quoted"] is not None for row in rows):
@@ -286,7 +285,8 @@ def _front(result: SearchResult, one: int, other: int, rows: list[dict[str, Any]
 
 
 def _looks(result: SearchResult) -> dict[str, Line]:
-    return lines([one.arm for one in result.arms], result.baseline or "")
+    heads = [arm for arm, head in result.baselines.items() if arm == head]
+    return lines([one.arm for one in result.arms], heads[0] if heads else "")
 
 
 def _dots(axes: Axes, points: Sequence[tuple[float, float | None, str]], look: Line) -> None:

@@ -24,6 +24,8 @@ from harness.suite.yaml_file import YamlFile, wrong
 
 KEYS = tuple(StudySettings.model_fields)
 PARAMETER_KEYS = ("type", "low", "high", "log", "step", "choices", "arms", "when")
+UNION = ("bool", "int", "float", "str", "none", "list[nullable[union[bool,int,float,str]]]")
+"""What pydantic puts behind the key of a value that may be several things."""
 SMOKE_TRIALS = 3
 SHRUNK = ("train.steps", "train.warmup_steps", "train.batch_size", "train.micro_batch_size", "model.")
 """How parameters begin whose settings `--smoke` makes smaller: they are not searched then."""
@@ -104,6 +106,10 @@ class StudyFile(YamlFile):
             keys = PARAMETER_KEYS
         if key[0] == "fresh":
             keys = ("top", "choose", "report")
+        if key[-1] in UNION:  # one problem for every kind of value that it is not
+            while key[-1] in UNION or isinstance(key[-1], int):
+                key.pop()
+            return self.error((*place, *key), f"is no value of a setting, got {detail['input']!r}")
         if detail["type"] in ("union_tag_not_found", "union_tag_invalid"):
             return self.error((*key, "type"), "a parameter is a float, an int or categorical: type: float")
         return self.error((*place, *key), wrong(detail, keys))
@@ -123,8 +129,7 @@ class StudyFile(YamlFile):
         self.refuse(settings.problems())
         self.refuse(problems_of(settings))
         path = self._suite_path(settings.suite)
-        overrides = [f"{key}={json.dumps(value)}" for key, value in settings.set.items()]
-        file = SuiteFile(path, overrides, origin=self.where(("set",)))
+        file = SuiteFile(path, self._overrides(settings), origin=self._origin(settings))
         suite = file.resolve()
         if shrunk:
             suite, settings = smoke(suite), _shrunk(settings)
@@ -145,6 +150,21 @@ class StudyFile(YamlFile):
         self.refuse(self._of_suite(settings, suite, space))
         self.refuse(space.impossible())
         return Study(settings, suite, path, data, inputs, space, shrunk)
+
+    def _overrides(self, settings: StudySettings) -> list[str]:
+        """What `set` says, as a suite takes it."""
+        found = []
+        for key, value in settings.set.items():
+            try:
+                found.append(f"{key}={json.dumps(value)}")
+            except TypeError:
+                raise self.error(("set", key), f"is no value of a suite: {value!r}") from None
+        return found
+
+    def _origin(self, settings: StudySettings) -> str:
+        """What these are called in an error."""
+        typed = any(key[:1] == ("set",) for key in self.overridden)
+        return f"{self.origin}: set" if typed else self.where(("set",))
 
     def _suite_path(self, name: str) -> Path:
         beside = self.path.parent / name

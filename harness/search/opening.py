@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import random
+import secrets
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from harness.errors import HarnessError, first_line
+from harness.errors import HarnessError, first_line, shown
 from harness.search.file import Study, StudyFile
 from harness.search.parents import Parents
 from harness.search.rules import KEYS, difference, rules_of
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
 
 RULES = "harness.rules"
 """Attribute of an Optuna study: what all its trials have in common."""
+DRAWN = 8
+"""Trials that are drawn before a search, to see that they can be."""
+BORN = "harness.born"
+"""Attribute of an Optuna study: that of a storage that was made anew is another."""
 
 
 def open_arms(file: StudyFile, study: Study, storage: BaseStorage, where: str, parents: Parents) -> list[ArmTrials]:
@@ -50,7 +56,7 @@ def _check(file: StudyFile, study: Study, storage: BaseStorage, where: str, arm:
     if (different := difference(kept, rules_of(study, arm))) is not None:
         rule, text = different
         raise file.error((KEYS.get(rule, rule),), f"'{name}' was begun otherwise in {where}: {text}; {advice}")
-    done = len(ArmTrials(found, arm, study, None).ended())
+    done = sum(trial.state.is_finished() for trial in ArmTrials(found, arm, study, None).standing())
     if done > total:
         message = f"'{name}' has {done} finished trials already in {where}, and an arm is to have {total}"
         raise file.error(("trials",), message)
@@ -71,6 +77,7 @@ def _opened(study: Study, storage: BaseStorage, arm: str, parents: Parents) -> A
         )
     if RULES not in found.user_attrs:
         found.set_user_attr(RULES, rules_of(study, arm))
+        found.set_user_attr(BORN, secrets.token_hex(4))
         with contextlib.suppress(AttributeError, NotImplementedError):
             found.set_metric_names(list(settings.objective))
     trials = ArmTrials(found, arm, study, parents)
@@ -84,13 +91,38 @@ def _name(study: Study, arm: str) -> str:
     return f"{study.settings.name}/{arm}"
 
 
+def try_out(file: StudyFile, study: Study) -> None:
+    """Draw some trials of every arm in memory, told at random. Raises UsageError where sampler and space do not go
+    together, before a storage remembers them."""
+    import optuna
+
+    chance = random.Random(0)  # noqa: S311  stands for losses
+    for arm in study.space.arms:
+        directions = [optuna.study.StudyDirection.MINIMIZE] * len(study.settings.objective)
+        trials = ArmTrials(optuna.create_study(directions=directions), arm, study, Parents.none())
+        trials.study.sampler = make_sampler(study.settings, trials.drawing, trials.own)
+        try:
+            for _ in range(min(trials.total, DRAWN)):
+                if (claimed := trials.claim()) is not None:
+                    trials.tell(claimed[0], [chance.random() for _ in directions], "complete", {})
+        except Exception as error:  # whatever a sampler of Optuna's raises
+            kind = study.settings.sampler["type"]
+            message = f"{kind} draws no trials of '{arm}': {type(error).__name__}: {first_line(error)}"
+            raise file.error(("sampler",), message) from error
+
+
 @contextlib.contextmanager
 def said_in_a_line(where: str) -> Iterator[None]:
-    """A storage that stops answering while a search goes on is not a defect of ours."""
+    """A storage or a disk that fails while a search goes on is no defect of ours."""
     import optuna
 
     try:
         yield
+    except OSError as error:
+        if error.filename is None and error.errno is None:
+            raise
+        place = shown(error.filename or where)
+        raise HarnessError(f"{place}: {error.strerror or error}; the same command goes on from here") from error
     except optuna.exceptions.StorageInternalError as error:
         reason = masked(first_line(error.__cause__ or error))
         raise HarnessError(

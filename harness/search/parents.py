@@ -8,7 +8,7 @@ import secrets
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,12 +34,19 @@ class Parents:
         self._folder = folder / "parents"
         self._seen: dict[int, tuple[Any, float]] = {}
 
+    @classmethod
+    def none(cls) -> Parents:
+        """Nobody, for trials that no storage keeps."""
+        return cls(Path(), own_storage=True)
+
     @contextmanager
     def alive(self) -> Iterator[None]:
         """While inside, this parent can be seen to live."""
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / self.id
-        with held(path):
+        with ExitStack() as stack:
+            while not stack.enter_context(held(path)):  # another parent looks at this moment whether it is held
+                time.sleep(0.01)
             try:
                 yield
             finally:

@@ -16,7 +16,9 @@ def plan(study: Study) -> dict[str, Any]:
     quoted = len(fresh.report) * (1 + (fresh.top if settings.several else 1))
     arms: list[dict[str, Any]] = []
     for arm in study.space.arms:
-        steps = study.suite.arms[arm].train.steps
+        searched_steps = study.space.parameters(arm).get("train.steps")
+        ends = [end for end in searched_steps.ends() if isinstance(end, int)] if searched_steps else []
+        steps = max([study.suite.arms[arm].train.steps, *ends])
         searched = settings.trials * len(settings.seeds)
         own = study.space.own(arm)
         arms.append(

@@ -71,9 +71,9 @@ def experiment_of(study: str) -> str:
     return f"search/{study}"
 
 
-def study_key(study: Study, storage: str) -> str:
-    """Names the study's run: the same study in another storage is another one."""
-    return digest([study.settings.name, storage])
+def study_key(study: Study, storage: str, born: str) -> str:
+    """Names the study's run: the same study in another storage, or in one that was made anew, is another one."""
+    return digest([study.settings.name, storage, born])
 
 
 def _entry(trial: TrialFacts, objectives: Sequence[str]) -> TrialEntry:
@@ -95,7 +95,7 @@ def _entry(trial: TrialFacts, objectives: Sequence[str]) -> TrialEntry:
 
 
 def _params(study: Study) -> Mapping[str, str]:
-    settings = study.settings.model_dump(mode="json")
+    settings = study.settings.model_dump(mode="json", exclude={"trials"})  # which may grow: it is a metric
     return {name: json.dumps(value) if not isinstance(value, str) else value for name, value in settings.items()}
 
 

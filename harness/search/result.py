@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.compare.front import front
+from harness.compare.match import LOSS
 from harness.compare.statistics import Estimate, Pairs, mean_interval, pairs
 from harness.compare.verdicts import Judgement, verdicts
 from harness.search.facts import TrialFacts
+from harness.search.objectives import OBJECTIVES
 from harness.search.settings import Params
 
 Losses = Mapping[int, float]
@@ -23,6 +25,8 @@ class Candidate:
     """One of an arm's best trials, trained again."""
 
     trial: TrialFacts
+    objective: str
+    """The first one."""
     again: Losses = field(default_factory=dict)
     """The first objective on the seeds that choose."""
     report: Measured = field(default_factory=dict)
@@ -31,16 +35,19 @@ class Candidate:
     @property
     def fresh(self) -> Estimate | None:
         """On the seeds that choose."""
-        return mean_interval(list(self.again.values())) if self.again else None
+        return mean_of(self.again)
 
     @property
     def rise(self) -> float | None:
         """How much worse the trial is on fresh seeds than the search saw it: on those that are quoted where it was
         quoted, else on those that chose. Seeds differ by themselves, too."""
-        seen = self.report.get(self.objective) or self.again
-        return sum(seen.values()) / len(seen) - self.trial.value if seen else None
+        seen = mean_of(self.quoted or self.again)
+        return seen.mean - self.trial.value if seen else None
 
-    objective: str = "loss"
+    @property
+    def quoted(self) -> Losses:
+        """The first objective on the seeds that are quoted."""
+        return self.report.get(self.objective, {})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +84,8 @@ class ArmFound:
         """What the quoted seeds are worse by than the trials' own, by the arm's own setting, which nothing picked; None
         where that is no trial."""
         own = next((trial for trial in self.trials if trial.own and trial.values), None)
-        seen = self.own_report.get(self.chosen.objective if self.chosen else "", {})
-        return sum(seen.values()) / len(seen) - own.value if own and seen else None
+        seen = mean_of(self.own_report.get(self.chosen.objective, {})) if self.chosen else None
+        return seen.mean - own.value if own and seen else None
 
     @property
     def curse(self) -> float | None:
@@ -97,6 +104,8 @@ class Compared:
     """An arm on the seeds that are quoted."""
 
     found: ArmFound
+    baseline: str | None
+    """The arm that it is compared with; None for a baseline, and where that is not searched."""
     own: Estimate | None
     best: Estimate | None
     gained: Pairs | None
@@ -117,9 +126,10 @@ class SearchResult:
     objectives: Sequence[str]
     unit: str
     """Of the loss."""
-    baseline: str | None
-    """The arm that others are compared with; None where it is not searched."""
+    baselines: Mapping[str, str]
+    """By arm, the arm that it is compared with: itself where that is so in the suite."""
     margin: float
+    """Losses closer than this count as equivalent; 0 for other objectives, of which nothing is."""
     seeds: Sequence[int]
     choose: Sequence[int]
     report: Sequence[int]
@@ -132,35 +142,56 @@ class SearchResult:
     def several(self) -> bool:
         return len(self.objectives) > 1
 
+    def unit_of(self, place: int = 0) -> str:
+        """Of an objective; empty for a count."""
+        objective = OBJECTIVES[self.objectives[place]]
+        return self.unit if objective.metric == LOSS else objective.unit
+
     def compared(self) -> list[Compared]:
-        """Every arm, judged by the rules of `compare.verdicts` over all arms but the baseline."""
-        first = self.objectives[0]
+        """Every arm, judged by the rules of `compare.verdicts` over all that have the same baseline. An arm that lost a
+        seed on the way, or whose baseline did, is not judged: it might have lost the worst."""
+        heads = {one.arm: self._head(one) for one in self.arms}
+        deltas = {
+            one.arm: pairs(_quoted(one), _quoted(head)) for one in self.arms if (head := heads[one.arm]) is not None
+        }
+        judged: dict[str, Judgement] = {}
+        for head in {id(head): head for head in heads.values() if head is not None}.values():
+            family = [
+                one.arm for one in self.arms
+                if heads[one.arm] is head and not self.lost(_quoted(one)) and not self.lost(_quoted(head))
+            ]  # fmt: skip
+            judged |= dict(zip(family, verdicts([deltas[arm] for arm in family], self.margin), strict=True))
+        return [self._compared(one, heads[one.arm], deltas.get(one.arm), judged.get(one.arm)) for one in self.arms]
 
-        def quoted(one: ArmFound) -> Losses:
-            return one.chosen.report.get(first, {}) if one.chosen else {}
+    def lost(self, losses: Losses) -> list[int]:
+        """The quoted seeds that have no value."""
+        return [seed for seed in self.report if seed not in losses]
 
-        head = next((one for one in self.arms if one.arm == self.baseline), None)
-        others = [one for one in self.arms if head is not None and one is not head]
-        deltas = {one.arm: pairs(quoted(one), quoted(head)) for one in others if head is not None}
-        judged = dict(zip(deltas, verdicts(list(deltas.values()), self.margin), strict=True))
-        rows = []
-        for one in self.arms:
-            own, best = one.own_report.get(first, {}), quoted(one)
-            rows.append(
-                Compared(
-                    found=one,
-                    own=_mean(own),
-                    best=_mean(best),
-                    gained=pairs(best, own),
-                    delta_own=pairs(own, head.own_report.get(first, {})) if head and one is not head else None,
-                    delta=deltas.get(one.arm),
-                    judgement=judged.get(one.arm),
-                )
-            )
-        return rows
+    def _head(self, one: ArmFound) -> ArmFound | None:
+        name = self.baselines.get(one.arm)
+        return next((other for other in self.arms if other.arm == name and other is not one), None)
+
+    def _compared(
+        self, one: ArmFound, head: ArmFound | None, delta: Pairs | None, judgement: Judgement | None
+    ) -> Compared:
+        own, best = one.own_report.get(self.objectives[0], {}), _quoted(one)
+        return Compared(
+            found=one,
+            baseline=head.arm if head else None,
+            own=mean_of(own),
+            best=mean_of(best),
+            gained=pairs(best, own),
+            delta_own=pairs(own, head.own_report.get(self.objectives[0], {})) if head else None,
+            delta=delta,
+            judgement=judgement,
+        )
 
 
-def _mean(losses: Losses) -> Estimate | None:
+def _quoted(one: ArmFound) -> Losses:
+    return one.chosen.quoted if one.chosen else {}
+
+
+def mean_of(losses: Losses) -> Estimate | None:
     return mean_interval(list(losses.values())) if losses else None
 
 

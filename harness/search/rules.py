@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.data.load import digests_of
 from harness.search.file import Study
+from harness.suite.cells import IDENTITY_VERSION
 
 VERSION = 1
 KEYS = {"data": "suite", "arm": "suite", "streams": "suite"}
@@ -17,7 +18,7 @@ def rules_of(study: Study, arm: str) -> dict[str, Any]:
     """By name, of one arm."""
     settings, own = study.settings, study.suite.arms[arm]
     return {
-        "version": VERSION,
+        "version": [VERSION, IDENTITY_VERSION],
         "space": {
             name: parameter.model_dump(mode="json", exclude={"arms"}, exclude_defaults=True)
             for name, parameter in study.space.parameters(arm).items()

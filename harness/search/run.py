@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.errors import FAILED, OK
+from harness.errors import FAILED, OK, HarnessError
 from harness.run.celldir import read_json, write_json
 from harness.run.environment import source_digest
 from harness.run.executors import Executor, LocalExecutor
@@ -23,13 +24,13 @@ from harness.search.facts import TrialFacts, all_facts
 from harness.search.file import Study, StudyFile
 from harness.search.fresh import OWN, Fresh, chosen, name_of
 from harness.search.importance import importances
-from harness.search.opening import open_arms, said_in_a_line
+from harness.search.opening import BORN, open_arms, said_in_a_line, try_out
 from harness.search.parents import Parents
 from harness.search.record import StudyRecord, study_key
 from harness.search.result import ArmFound, Candidate, SearchResult
 from harness.search.samplers import quiet
 from harness.search.settings import FloatParameter, IntParameter
-from harness.search.source import SearchSource
+from harness.search.source import HALT_AFTER, SearchSource
 from harness.search.storage import JOURNAL, masked, open_storage
 from harness.search.table import markdown
 from harness.search.trials import ArmTrials
@@ -70,6 +71,12 @@ def search(
     where = masked(options.storage) if options.storage else str(folder / JOURNAL)
     own = {arm: study.suite.arms[arm] for arm in study.space.arms}
     check_devices(cells(study.space.trial_suite(own, study.settings.seeds), study.data, study.relative_to))
+    if "peak_memory" in study.settings.objective:
+        import torch
+
+        if not torch.cuda.is_available():
+            raise file.error(("objective",), "peak_memory is measured on GPUs, and torch sees none here; saved_bytes")
+    try_out(file, study)
     storage = open_storage(options.storage, folder)
     parents = Parents(folder, own_storage=options.storage is None)
     with ExitStack() as stack:
@@ -79,9 +86,13 @@ def search(
         progress = make_progress(len(arms) * study.settings.trials, options.jobs)
         stack.callback(progress.close)
         tracker = layout.tracker()
-        record = StudyRecord(study, layout, tracker, study_key(study, where), progress.say)
+        record = StudyRecord(
+            study, layout, tracker, study_key(study, where, str(arms[0].study.user_attrs.get(BORN))), progress.say
+        )
         for arm in arms:
             arm.reap()
+            if options.retry_failed:
+                arm.forgive()
         parents.forget_dead()
         if not all(arm.done for arm in arms):
             recorder = Recorder[Recorded](tracker, record.write, progress.say)
@@ -99,14 +110,21 @@ def search(
                 with loop.interruptible():
                     loop.run()
             finally:
-                recorder.close()
-                source.give_up()
+                try:
+                    source.give_up()
+                finally:
+                    recorder.close()
             for arm in arms:
                 arm.reap()
             if loop.interrupted:
                 raise KeyboardInterrupt
+            if source.halt:
+                raise HarnessError(
+                    f"{HALT_AFTER} trials failed one after another, the last: {source.failure}; nothing more is begun. "
+                    "--retry-failed tries them again"
+                )
         progress.close()
-        return _answer(study, arms, layout, folder, options, record, command)
+        return _answer(study, arms, layout, folder, options, record, command, where)
 
 
 POLL_SECONDS = 0.1
@@ -126,6 +144,7 @@ def _answer(
     options: SearchOptions,
     record: StudyRecord,
     command: str,
+    where: str,
 ) -> Answer:
     """From the trials to what is said of them. What was said the last time stands where nothing has changed."""
     trials = {arm.arm: all_facts(arm) for arm in arms}
@@ -142,8 +161,8 @@ def _answer(
         description=study.settings.description,
         objectives=study.settings.objective,
         unit=study.suite.arms[study.space.arms[0]].model.unit(study.suite.data.KIND),
-        baseline=study.suite.baseline if study.suite.baseline in study.space.arms else None,
-        margin=study.suite.margin,
+        baselines={arm: study.suite.baseline_of(arm) for arm in study.space.arms},
+        margin=study.suite.margin if study.settings.objective[0] == "loss" else 0.0,
         seeds=study.settings.seeds,
         choose=study.settings.fresh.choose if not study.settings.several and study.settings.fresh.top > 1 else (),
         report=study.settings.fresh.report,
@@ -156,7 +175,7 @@ def _answer(
     key = digest([said_by, command, str(layout.root), record.tracker.uri, document(result)])
     saved = read_json(folder / RESULT)
     files = [folder / name for name in (PAGE, TABLE, BEST)]
-    if saved and saved.get("key") == key and all(Path(file).exists() for file in saved["files"]):
+    if isinstance(saved, dict) and saved.get("key") == key and all(Path(file).exists() for file in saved["files"]):
         if not saved["recorded"] and record.finish(result, figures_of(saved["files"]), code == OK):
             write_json(folder / RESULT, {**saved, "recorded": True})
         return Answer(code, str(saved["text"]), saved["document"])
@@ -171,8 +190,11 @@ def _answer(
     if suite is not None:
         write_best(study, suite, candidates, folder / BEST)
     text += f"\n\npage: {folder / PAGE}"
-    text += f"\nthe best settings as a suite, trained already: harness run {folder / BEST}" if suite is not None else ""
-    text += f"\ntrials: optuna-dashboard {masked(options.storage) if options.storage else folder / JOURNAL}"
+    if suite is not None:
+        usual = Layout.choose(None, smoke=False).root
+        elsewhere = f" --results {shlex.quote(str(layout.root))}" if layout.root != usual else ""
+        text += f"\nthe best settings as a suite, trained already: harness run {folder / BEST}{elsewhere}"
+    text += f"\ntrials: optuna-dashboard {where}"
     written = [str(path) for path in dict.fromkeys((*files, *figures)) if path.exists()]
     recorded = record.finish(result, figures_of(written), code == OK)
     said = document(result, [str(file) for file in files if file.exists()])
@@ -193,8 +215,9 @@ def _found(
     quoted: Mapping[str, Mapping[str, Mapping[int, float]]],
 ) -> ArmFound:
     several = study.settings.several
-    looked_at = [replace(one, report=quoted.get(name_of(one.trial), {})) if several else one for one in candidates]
     best = None if several else chosen(candidates)
+    names = [name_of(one.trial) if several else arm.arm if one is best else "" for one in candidates]
+    looked_at = [replace(one, report=quoted.get(name, {})) for one, name in zip(candidates, names, strict=True)]
     steps = [arm.steps_of(trial.params) for trial in trials]
     return ArmFound(
         arm=arm.arm,
@@ -207,9 +230,9 @@ def _found(
             for name, one in study.space.parameters(arm.arm).items()
             if isinstance(one, FloatParameter | IntParameter)
         },
-        own_report=quoted.get(f"{arm.arm}-{OWN}", {}),
+        own_report=quoted.get(f"{arm.arm}{OWN}", {}),
         candidates=looked_at,
-        chosen=replace(best, report=quoted.get(arm.arm, {})) if best else None,
+        chosen=looked_at[candidates.index(best)] if best else None,
     )
 
 

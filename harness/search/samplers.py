@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import inspect
@@ -33,7 +34,7 @@ NEEDS = {"CmaEsSampler": "cmaes", "GPSampler": "torch"}
 """Packages that Optuna does not bring along."""
 SEQUENCES = ("QMCSampler",)
 """Samplers that take the next point of one sequence, whose seed must stay the same."""
-MANY_SEEDS = 5
+MANY_SEEDS = 6
 """From so many seeds a trial, Wilcoxon's test over seeds can tell one from the best."""
 START = {"TPESampler": {"n_startup_trials": 5}}
 """What we set otherwise than Optuna, whose ten random trials would be most of a small budget."""
@@ -63,11 +64,14 @@ def problems_of(settings: StudySettings) -> Iterator[Problem]:
             _made(place, given, 0)
         except (TypeError, ValueError, NotImplementedError) as error:
             yield (place,), f"{name}: {str(error).splitlines()[0]}"
+    idle = settings.pruner is None or settings.pruner["type"] == "NopPruner"
     if not settings.several:
+        if not idle and not OBJECTIVES[settings.objective[0]].curve:
+            yield ("pruner",), f"nothing can be pruned by '{settings.objective[0]}': it is known at the end alone"
         return
     if settings.sampler["type"] in SINGLE:
         yield ("sampler", "type"), f"{settings.sampler['type']} is for one objective"
-    if settings.pruner is not None and settings.pruner["type"] != "NopPruner":
+    if not idle:
         yield ("pruner",), "with several objectives nothing can be pruned: no trial is behind in all of them"
 
 
@@ -75,7 +79,8 @@ def pruner_of(settings: StudySettings, steps: int, warmup: int) -> dict[str, Val
     """The study's own, or what is sensible for trials of so many steps, of which up to `warmup` are warm-up."""
     if settings.pruner is not None:
         return settings.pruner
-    if settings.several or not OBJECTIVES[settings.objective[0]].curve:
+    # Curves of different lengths do not compare: the longer one is behind until its learning rate has come down.
+    if settings.several or not OBJECTIVES[settings.objective[0]].curve or "train.steps" in settings.space:
         return {"type": "NopPruner"}
     if len(settings.seeds) >= MANY_SEEDS:
         return {"type": "WilcoxonPruner"}
@@ -161,7 +166,8 @@ def make_sampler(
             return self.inner.sample_independent(study, trial, param_name, param_distribution)
 
         def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
-            self.inner.after_trial(study, trial, state, values)
+            with contextlib.suppress(RuntimeError):  # brute force has tried all, and stops a loop that is not Optuna's
+                self.inner.after_trial(study, trial, state, values)
 
     return Reseeded()
 
@@ -174,3 +180,4 @@ def quiet() -> None:
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    warnings.filterwarnings("ignore", message="The distribution is specified by")  # a range that its steps do not end

@@ -19,7 +19,21 @@ Value = bool | int | float | str | None
 """Of a parameter."""
 Params = dict[str, Value]
 Problem = tuple[KeyPath, str]
+FEW = 64
+"""Of so many whole numbers every one is looked at."""
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+
+
+class Outside:
+    """Stands for what is no value of a parameter."""
+
+
+Matched = Value | type[Outside]
+
+
+def same(value: Any, other: Any) -> bool:
+    """Whether two settings are equal; a truth value is no number."""
+    return bool(value == other) and isinstance(value, bool) == isinstance(other, bool)
 
 
 class ParameterSettings(Settings):
@@ -38,8 +52,8 @@ class ParameterSettings(Settings):
         """The values that tell whether all are possible: ends of a range, or every choice."""
         raise NotImplementedError
 
-    def holds(self, value: Any) -> bool:
-        """Whether the value is one that a trial may have."""
+    def match(self, value: Any) -> Matched:
+        """The value as a trial has it; Outside where none may."""
         raise NotImplementedError
 
 
@@ -60,12 +74,12 @@ class _Range(ParameterSettings):
             high = low + math.floor((high - low) / self._step + 1e-9) * self._step
         return tuple(dict.fromkeys((low, high)))
 
-    def holds(self, value: Any) -> bool:
+    def match(self, value: Any) -> Matched:
         low, high = self._range
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            return False
+            return Outside
         steps = (value - low) / self._step if self._step is not None else 0.0
-        return abs(steps - round(steps)) < 1e-9
+        return float(value) if abs(steps - round(steps)) < 1e-9 else Outside
 
     @property
     def _range(self) -> tuple[float, float]:
@@ -124,8 +138,15 @@ class IntParameter(_Range):
     def _step(self) -> int | None:
         return None if self.log and self.step == 1 else self.step
 
-    def holds(self, value: Any) -> bool:
-        return isinstance(value, int) and super().holds(value)
+    def match(self, value: Any) -> Matched:
+        found = super().match(value)
+        return int(found) if isinstance(found, float) and found == int(found) else Outside
+
+    def ends(self) -> tuple[Value, ...]:
+        """Every value, where these are few: what lies between may not fit where the ends do."""
+        if (self.log and self.step == 1) or (self.high - self.low) // self.step >= FEW:
+            return super().ends()
+        return tuple(range(self.low, self.high + 1, self.step))
 
 
 class CategoricalParameter(ParameterSettings):
@@ -135,15 +156,16 @@ class CategoricalParameter(ParameterSettings):
     choices: tuple[Value, ...] = Field(min_length=1, strict=False)
 
     def problem(self) -> tuple[str, str] | None:
-        kinds = [(type(choice), choice) for choice in self.choices]
-        twice = next((choice for place, choice in enumerate(self.choices) if kinds[place] in kinds[:place]), None)
-        return None if twice is None else ("choices", f"{twice!r} stands there twice")
+        for place, choice in enumerate(self.choices):
+            if any(same(choice, other) for other in self.choices[:place]):
+                return "choices", f"{choice!r} stands there twice"
+        return None
 
     def ends(self) -> tuple[Value, ...]:
         return self.choices
 
-    def holds(self, value: Any) -> bool:
-        return any(value == choice and type(value) is type(choice) for choice in self.choices)
+    def match(self, value: Any) -> Matched:
+        return next((choice for choice in self.choices if same(value, choice)), Outside)
 
 
 AnyParameter = Annotated[FloatParameter | IntParameter | CategoricalParameter, Field(discriminator="type")]

@@ -16,12 +16,14 @@ from harness.search.objectives import OBJECTIVES
 from harness.search.parents import BEAT_SECONDS
 from harness.search.samplers import over_seeds
 from harness.search.settings import Params
-from harness.search.trials import CELLS, ENDED, SETTINGS, STEPS, TRIES, ArmTrials
+from harness.search.trials import CELLS, ENDED, FAILURE, SETTINGS, STEPS, TRIES, VOID, ArmTrials
 from harness.suite.cells import Cell
 
 if TYPE_CHECKING:
     import optuna
 
+HALT_AFTER = 3
+"""So many trials that fail one after another end the search."""
 LOOK_SECONDS = 2.0
 """How long is waited where other parents have all that is left."""
 
@@ -56,8 +58,6 @@ class Active:
 class SearchSource:
     """Hands out the cells of trials, arm by arm in turn, until every arm has all of its trials."""
 
-    halt = False
-
     def __init__(
         self,
         study: Study,
@@ -69,6 +69,9 @@ class SearchSource:
         """`say` tells of a trial's end and how many there have been; `record` brings it to the record."""
         self.study, self.arms, self.layout = study, arms, layout
         self._say, self.record = say, record
+        self.halt = False
+        """Trial after trial has failed: whatever it is, it must not use up what the arms may have."""
+        self.failure, self._in_a_row = "", 0
         self._active: list[Active] = []
         self._trial_of: dict[str, str] = {}
         self._objectives = [OBJECTIVES[name] for name in study.settings.objective]
@@ -149,7 +152,9 @@ class SearchSource:
         assert result is not None
         if active.place == 0:
             self._judge_curve(active, directory)
-        if active.pruned is None and self._curve and over_seeds(active.arm.pruner):
+        # After the last seed the trial is complete: nothing is saved by pruning it.
+        last = active.place == len(active.cells) - 1
+        if active.pruned is None and self._curve and not last and over_seeds(active.arm.pruner):
             self._judge(active, active.place, result["metrics"][self._objectives[0].metric])
         active.found.append(result["metrics"])
         active.place += 1
@@ -170,10 +175,15 @@ class SearchSource:
 
     def _judge(self, active: Active, step: int, value: float) -> bool:
         """Report a value; whether the trial is pruned by it."""
-        active.trial.report(value, step)
-        if active.trial.should_prune():
-            active.pruned = step
-        return active.pruned is not None
+        from optuna.exceptions import UpdateFinishedTrialError
+
+        try:
+            active.trial.report(value, step)
+            stop = active.trial.should_prune()
+        except UpdateFinishedTrialError:  # another parent took this one for dead, and tries it again
+            stop = True
+        active.pruned = step if stop else None
+        return stop
 
     def watch(self) -> Sequence[Cell]:
         if time.monotonic() >= self._beat_at:
@@ -231,15 +241,20 @@ class SearchSource:
             try:
                 values = [self._value(active, objective.metric) for objective in self._objectives]
             except KeyError as error:
-                how, attributes["harness.failure"] = "failed", f"its cells have no {error.args[0]}"
+                how, attributes[FAILURE] = "failed", f"its cells have no {error.args[0]}"
         if directory is not None:
             failure = directory.status().get("failure") or {}
-            attributes["harness.failure"] = f"{failure.get('class')}: {failure.get('message')}"
+            attributes[FAILURE] = f"{failure.get('class')}: {failure.get('message')}"
         attributes[ENDED] = how
         state = "pruned" if how == "diverged" else how
         active.arm.tell(active.trial, values, state, attributes)
-        found = facts_of(active.arm, active.arm.all()[active.trial.number])
+        frozen = active.arm.all()[active.trial.number]
+        if VOID in frozen.user_attrs:
+            return f"{active.name}: another parent has it"
+        found = facts_of(active.arm, frozen)
         self.record(found)
+        self.failure, self._in_a_row = found.failure, self._in_a_row + 1 if how == "failed" else 0
+        self.halt = self._in_a_row >= HALT_AFTER
         text = f"{active.name} {found.said(self.study.settings.objective)} ({settings_text(active.params)})"
         if said:
             self._say(text, self.done)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -10,9 +11,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from harness.connections.settings import AnyConnection, connection_type, connection_types
 from harness.data.inputs import Inputs
-from harness.errors import nearest
+from harness.errors import close, nearest
 from harness.models.settings import AnyModel
-from harness.search.settings import AnyParameter, Params, Problem, StudySettings, Value
+from harness.search.settings import AnyParameter, Outside, Params, Problem, StudySettings, Value, same
 from harness.suite.schema import Arm, Suite
 from harness.suite.sense import problems, problems_with
 from harness.suite.yaml_file import wrong
@@ -60,9 +61,9 @@ class Space:
 
         def suggest(name: str, parameter: AnyParameter) -> Value:
             nonlocal outside
-            value = _look(self._settings(arm, {}), name)
-            outside = outside or not parameter.holds(value)
-            return value
+            value = parameter.match(_look(self._settings(arm, {}), name))
+            outside = outside or value is Outside
+            return None if isinstance(value, type) else value
 
         params = self.draw(arm, suggest)
         return None if outside else params
@@ -107,7 +108,7 @@ class Space:
         """Combinations that are no arm, and conditions that never hold; after `problems` found none."""
         met: set[str] = set()
         for arm in self.arms:
-            for params in itertools.islice(self._combinations(arm), MOST):
+            for params in self._some_combinations(arm):
                 met |= params.keys()
                 if found := self._misfit(arm, params):
                     yield found
@@ -128,7 +129,7 @@ class Space:
             yield ("space", name), "losses of another kind of model do not compare"
         if section == "train" and key in TrainSettings.NOT_IDENTITY:
             yield ("space", name), "does not change what is learnt, so there is nothing to search"
-        if section == "train" and key in JUDGING:
+        if (section == "train" and key in JUDGING) or name in ("model.context", "model.vocabulary"):
             yield ("space", name), "is how trials are judged, which must be the same for all"
         for place, arm in enumerate(parameter.arms or ()):
             if arm not in self.arms:
@@ -149,6 +150,15 @@ class Space:
                 settings = self._settings(self.arms[0], {})
                 known = [*above, *(f"{section}.{key}" for section in KINDS for key in settings[section])]
                 yield ("space", name, "when", other), f"no parameter and no setting{nearest(other, known)}"
+
+    def _some_combinations(self, arm: str) -> list[Params]:
+        """All, or where they are too many, some drawn at random, so that every value of every parameter is among them
+        with many of the others'."""
+        found = list(itertools.islice(self._combinations(arm), MOST + 1))
+        if len(found) <= MOST:
+            return found
+        chance = random.Random(0)  # noqa: S311  the same for all
+        return [self.draw(arm, lambda _, parameter: chance.choice(parameter.ends())) for _ in range(MOST)]
 
     def _combinations(self, arm: str) -> Iterator[Params]:
         """Of the ends and choices of all parameters that a trial can have together."""
@@ -199,7 +209,7 @@ class Space:
         settings = self._settings(arm, params) if parameter.when else {}
         for name, wanted in parameter.when.items():
             value = _look(settings, name, MISSING)
-            if value not in (wanted if isinstance(wanted, list) else [wanted]):
+            if not any(same(value, one) for one in (wanted if isinstance(wanted, list) else [wanted])):
                 return False
         return True
 
@@ -217,7 +227,13 @@ def _said(detail: Any, section: str, settings: Mapping[str, Any]) -> str:
         return f"unknown connection '{detail['ctx']['tag']}'{nearest(detail['ctx']['tag'], connection_types())}"
     if detail["type"] == "extra_forbidden":
         kind = connection_type(settings.get("type")) if section == "connection" else None
-        keys = kind.model_fields if kind is not None else TrainSettings.model_fields if section == "train" else settings
+        fields = (
+            kind.model_fields if kind is not None else TrainSettings.model_fields if section == "train" else settings
+        )
         of = f"{section} '{settings['type']}'" if "type" in settings else section
-        return f"{of} has no setting '{detail['loc'][-1]}'{nearest(detail['loc'][-1], keys)}"
+        hint = (
+            close(detail["loc"][-1], fields.keys() - {"type"})
+            or "; 'arms' or 'when' limits a parameter to those that have it"
+        )
+        return f"{of} has no setting '{detail['loc'][-1]}'{hint}"
     return wrong(detail)

@@ -30,6 +30,8 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
         return _journal(folder / JOURNAL)
     if not url.strip():
         raise UsageError("--storage: names no storage")
+    if url.rstrip("/") == "sqlite:" or url.endswith(":memory:"):
+        raise UsageError(f"--storage: {url} is kept nowhere; sqlite:///FILE")
     if "://" not in url:
         return _journal(Path(url))
     try:

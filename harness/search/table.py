@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from harness.compare.columns import MISSING, number, plus_minus
 from harness.compare.markdown import grid
-from harness.compare.statistics import Estimate, mean_interval, pairs
+from harness.compare.statistics import Estimate, pairs
 from harness.search.facts import settings_text
 from harness.search.objectives import OBJECTIVES
-from harness.search.result import ArmFound, Candidate, Compared, SearchResult
+from harness.search.result import ArmFound, Candidate, Compared, SearchResult, mean_of
 from harness.search.settings import Value
 
 Rows = list[list[str]]
@@ -45,13 +45,14 @@ def answer(result: SearchResult) -> list[str]:
         ]
     words = []
     for one in result.compared():
-        if one.delta is None or one.judgement is None or one.delta.interval is None:
+        if one.delta is None or one.delta.interval is None:
             continue
         untuned = f" (untuned {one.delta_own.mean:+.4f})" if one.delta_own else ""
         low, high = one.delta.interval
+        verdict = one.judgement.verdict if one.judgement else "not judged, for seeds were lost"
         words.append(
-            f"{one.found.arm} against {result.baseline}, both tuned by {one.found.budget} trials: "
-            f"{one.judgement.verdict}, Δ {one.delta.mean:+.4f}, 95% interval {low:+.4f} to {high:+.4f}{untuned}"
+            f"{one.found.arm} against {one.baseline}, both tuned by {one.found.budget} trials: {verdict}, "
+            f"Δ {one.delta.mean:+.4f}, 95% interval {low:+.4f} to {high:+.4f}{untuned}"
         )
     return words
 
@@ -68,18 +69,23 @@ def answer_rows(result: SearchResult) -> tuple[Rows, set[int]]:
         rows.append(
             [
                 one.found.arm,
-                plus_minus(one.own),
-                plus_minus(one.best),
+                _of_seeds(result, one.own),
+                _of_seeds(result, one.best),
                 plus_minus(one.gained, sign=True),
-                *_deltas(result, one),
+                *_deltas(one),
                 settings_text(chosen.trial.params) if chosen else MISSING,
             ]
         )
     return rows, {1, 2, 3, 4, 5, 6}
 
 
-def _deltas(result: SearchResult, one: Compared) -> list[str]:
-    if one.found.arm == result.baseline or one.delta is None:
+def _of_seeds(result: SearchResult, one: Estimate | None) -> str:
+    few = f" ({one.n} of {len(result.report)})" if one is not None and one.n < len(result.report) else ""
+    return plus_minus(one) + few
+
+
+def _deltas(one: Compared) -> list[str]:
+    if one.delta is None:
         return [MISSING] * 4
     judged = one.judgement
     return [
@@ -95,14 +101,14 @@ def _front_rows(result: SearchResult) -> tuple[Rows, set[int]]:
     rows = [["arm", "trial", *titles, f"{titles[0]} again", "Δ to own", "setting"]]
     for one in result.arms:
         own = one.own_report.get(result.objectives[0], {})
-        measured = [_mean(one.own_report.get(name, {})) for name in result.objectives[1:]]
+        measured = [mean_of(one.own_report.get(name, {})) for name in result.objectives[1:]]
         rows.append(
             [
                 one.arm,
                 "own",
                 MISSING,
                 *(_short(found.mean if found else None) for found in measured),
-                plus_minus(_mean(own)),
+                plus_minus(mean_of(own)),
                 MISSING,
                 "",
             ]
@@ -115,7 +121,7 @@ def _front_rows(result: SearchResult) -> tuple[Rows, set[int]]:
                     one.arm,
                     str(trial.number),
                     *(_short(value) for value in trial.values or ()),
-                    plus_minus(_mean(seen)),
+                    plus_minus(mean_of(seen)),
                     plus_minus(pairs(seen, own), sign=True),
                     settings_text(trial.params),
                 ]
@@ -142,23 +148,21 @@ def again_rows(result: SearchResult) -> tuple[Rows, set[int]]:
     ]
     for one in result.arms:
         for place, candidate in enumerate(one.candidates, 1):
-            rows.append(_candidate(one, place, candidate, result.objectives[0]))
+            rows.append(_candidate(one, place, candidate))
     return rows, {1, 2, 3, 4, 5, 6, 7}
 
 
-def _candidate(one: ArmFound, place: int, candidate: Candidate, objective: str) -> list[str]:
-    mark = " ←" if one.chosen is not None and candidate.trial == one.chosen.trial else ""
-    report = one.chosen.report.get(objective, {}) if mark and one.chosen else {}
-    rise = one.chosen.rise if mark and one.chosen else candidate.rise
+def _candidate(one: ArmFound, place: int, candidate: Candidate) -> list[str]:
+    chosen = candidate is one.chosen
     return [
         one.arm,
-        f"{place}{mark}",
+        f"{place}{' ←' if chosen else ''}",
         f"{candidate.trial.number}{' (own)' if candidate.trial.own else ''}",
         f"{candidate.trial.value:.4f}",
         plus_minus(candidate.fresh),
-        plus_minus(_mean(report)),
-        number(rise, "+.4f"),
-        number(one.curse if mark else None, "+.4f"),
+        plus_minus(mean_of(candidate.quoted)),
+        number(candidate.rise, "+.4f"),
+        number(one.curse if chosen else None, "+.4f"),
         settings_text(candidate.trial.params),
     ]
 
@@ -200,20 +204,15 @@ def notes(result: SearchResult) -> Iterator[str]:
     """What a reader must know."""
     if result.smoke:
         yield "a smoke run: suite and study shrunk until they say nothing about the arms"
-    unit = OBJECTIVES[result.objectives[0]].unit or result.unit
-    many = len(result.report)
+    title, unit, many = OBJECTIVES[result.objectives[0]].title, result.unit_of(), len(result.report)
     yield (
-        f"{OBJECTIVES[result.objectives[0]].title}: {unit}; less is better. ± half the 95% t interval over {many} "
-        f"seeds ({', '.join(map(str, result.report))}) that no trial was trained on and nothing was chosen by"
+        f"{title}{f': {unit}' if unit else ''}; less is better. ± half the 95% t interval over {many} seeds "
+        f"({', '.join(map(str, result.report))}) that no trial was trained on and nothing was chosen by"
     )
     if result.several:
         yield "what the search saw is of the trials' own seeds; again: trained anew on the others"
     else:
-        if result.baseline is not None and len(result.arms) > 1:
-            yield (
-                f"Δ: to {result.baseline}, paired by seed; tuned: both at their best after the same number of trials; "
-                f"p corrected for {len(result.arms) - 1} arms; equivalent within {result.margin:g}"
-            )
+        yield from _comparisons(result)
         yield (
             "rise: how much worse a trial is on fresh seeds than the search saw it; curse: the winner's, what its rise "
             "is beyond that of the arm's own setting, which nothing picked and which shows what the seeds themselves do"
@@ -235,6 +234,35 @@ def notes(result: SearchResult) -> Iterator[str]:
         yield f"diverged or failed, and counted: {', '.join(broken)}"
 
 
+def _comparisons(result: SearchResult) -> Iterator[str]:
+    """What Δ is, and what it is not."""
+    rows = result.compared()
+    heads = dict.fromkeys(one.baseline for one in rows if one.baseline)
+    if heads:
+        same = f"; equivalent within {result.margin:g}" if result.margin else ""
+        yield (
+            f"Δ: to {' or '.join(heads)}, paired by seed; tuned: both at their best after the same number of trials; p "
+            f"corrected for the arms of one baseline{same}. The interval is over seeds, for the settings that were "
+            "found: another search might have found others"
+        )
+    alone = [one.found.arm for one in rows if not one.baseline and result.baselines.get(one.found.arm) != one.found.arm]
+    if alone:
+        yield f"no Δ for {', '.join(alone)}: what the suite compares them with is not searched"
+    for one in rows:
+        for what, losses in (
+            ("best found", one.found.chosen.quoted if one.found.chosen else None),
+            ("own setting", one.found.own_report.get(result.objectives[0], {})),
+        ):
+            if losses is not None and (lost := result.lost(losses)):
+                yield (
+                    f"the {what} of {one.found.arm} has no value on seed{'s' if len(lost) > 1 else ''} "
+                    f"{', '.join(map(str, lost))} (diverged, or failed): what it is there is in no number here"
+                )
+    lengths = {one.found.chosen.trial.params.get("train.steps") for one in rows if one.found.chosen}
+    if len(lengths) > 1:
+        yield "the best settings train for different numbers of steps: not at equal compute"
+
+
 def _edges(result: SearchResult) -> Iterator[str]:
     """Where the best lies at an end of its range, a wider space might have had a better one."""
     for one in result.arms:
@@ -249,10 +277,6 @@ def _at_end(value: Value, low: float, high: float, log: bool) -> bool:
         return False
     place = math.log(value / low) / math.log(high / low) if log else (value - low) / (high - low)
     return not NEAR < place < 1 - NEAR
-
-
-def _mean(losses: Mapping[int, float]) -> Estimate | None:
-    return mean_interval(list(losses.values())) if losses else None
 
 
 def _short(value: float | None) -> str:

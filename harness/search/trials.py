@@ -22,6 +22,10 @@ TRIES, AGAIN_OF, CELLS, SETTINGS = "harness.tries", "harness.again_of", "harness
 that distinguishes it from the arm, for a reader."""
 
 
+FORGIVEN = "harness.forgiven"
+"""Attribute of the arm's study: numbers of failed trials that do not count."""
+FAILURE = "harness.failure"
+"""What went wrong in its cells, where something did."""
 DIED, SURPLUS, REPEAT = "its parent died", "the arm had all of its trials", "the arm had this setting"
 """Why trials do not count."""
 REDRAWS = 10
@@ -42,17 +46,27 @@ class ArmTrials:
     def all(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)
 
-    def counting(self) -> list[FrozenTrial]:
+    def standing(self) -> list[FrozenTrial]:
         """Those that were not given up, in order."""
-        return [trial for trial in self.all() if counts(trial)]
+        from optuna.trial import TrialState
+
+        forgiven = self.study.user_attrs.get(FORGIVEN, ())
+        return [
+            trial for trial in self.all()
+            if not (trial.state == TrialState.FAIL and (VOID in trial.user_attrs or trial.number in forgiven))
+        ]  # fmt: skip
+
+    def counting(self) -> list[FrozenTrial]:
+        """The arm's: the first of these, as many as it is to have."""
+        return self.standing()[: self.total]
 
     def ended(self) -> list[FrozenTrial]:
-        """Those of them that are over."""
+        """Those that count and are over."""
         return [trial for trial in self.counting() if trial.state.is_finished()]
 
     def slot(self, trial: FrozenTrial) -> int:
-        """Its place among those that count."""
-        return sum(other.number < trial.number for other in self.counting())
+        """Its place among those that were not given up."""
+        return sum(other.number < trial.number for other in self.standing())
 
     def drawing(self, trial: FrozenTrial) -> tuple[int, int]:
         """Its slot, and how often a trial for that slot has been drawn already that was no other than one before."""
@@ -74,7 +88,7 @@ class ArmTrials:
         """A trial of ours with its parameters; None where all are taken."""
         from optuna.trial import TrialState
 
-        taken = self.counting()
+        taken = self.standing()
         waiting = any(trial.state == TrialState.WAITING for trial in taken)
         if len(taken) >= self.total and not waiting:
             return None
@@ -109,6 +123,14 @@ class ArmTrials:
             kept = {AGAIN_OF: trial.number, TRIES: trial.user_attrs.get(TRIES, 0)}
             self.study.enqueue_trial(trial.params, user_attrs=kept)
 
+    def forgive(self) -> None:
+        """Failed trials count no more, and are tried again."""
+        known = self.study.user_attrs.get(FORGIVEN, ())
+        failed = [trial for trial in self.ended() if trial.user_attrs.get(ENDED) == "failed"]
+        self.study.set_user_attr(FORGIVEN, [*known, *(trial.number for trial in failed)])
+        for trial in failed:
+            self.study.enqueue_trial(trial.params, user_attrs={AGAIN_OF: trial.number})
+
     def reap(self) -> None:
         """Give up the running trials whose parents are dead, to be tried again where the arm still needs them; and what
         is still to be begun when it has all."""
@@ -141,13 +163,6 @@ class ArmTrials:
 
         with contextlib.suppress(UpdateFinishedTrialError):
             trial.set_user_attr(BEAT, number)
-
-
-def counts(trial: FrozenTrial) -> bool:
-    """Whether the trial is one of the arm's."""
-    from optuna.trial import TrialState
-
-    return not (trial.state == TrialState.FAIL and VOID in trial.user_attrs)
 
 
 def _suggested(trial: optuna.Trial, name: str, parameter: AnyParameter) -> Value:

@@ -39,7 +39,7 @@ def load(path: Path) -> tuple[dict[str, Any], dict[KeyPath, int]]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise UsageError(f"{path}: cannot read the suite file: {reason}") from error
+        raise UsageError(f"{path}: cannot read the file: {reason}") from error
     loader = None
     try:
         loader = _Loader(text)
@@ -49,7 +49,7 @@ def load(path: Path) -> tuple[dict[str, Any], dict[KeyPath, int]]:
             _record(node, (), lines, path)
         data = loader.construct_document(node) if node is not None else None
     except RecursionError:
-        raise UsageError(f"{path}: not a suite file: nested too deep") from None
+        raise UsageError(f"{path}: nested too deep") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise UsageError(f"{path}{f':{mark.line + 1}' if mark else ''}: not YAML: {_problem(error)}") from error
@@ -57,7 +57,7 @@ def load(path: Path) -> tuple[dict[str, Any], dict[KeyPath, int]]:
         if loader is not None:
             loader.dispose()
     if not isinstance(data, dict):
-        raise UsageError(f"{path}: a suite file is a mapping of keys, this one is {_kind(data)}")
+        raise UsageError(f"{path}: a file of settings is a mapping of keys, this one is {_kind(data)}")
     return data, lines
 
 

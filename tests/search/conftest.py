@@ -36,12 +36,16 @@ def search(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> Search:
 
     monkeypatch.setattr(Tracker, "connect", off)
 
-    def begin(path: Path, *overrides: str, jobs: int = 1, **how: Any) -> tuple[Any, Planted]:
+    def begin(
+        path: Path, *overrides: str, jobs: int = 1, retry_failed: bool = False, **how: Any
+    ) -> tuple[Any, Planted]:
         file = StudyFile(path, overrides)
         found = file.resolve()
         executor = Planted(layout, jobs, **how)
         with _planted_runner(monkeypatch, layout, executor):
-            answer = run.search(file, found, layout, run.SearchOptions(jobs=jobs), "again", lambda: executor)
+            answer = run.search(
+                file, found, layout, run.SearchOptions(jobs=jobs, retry_failed=retry_failed), "again", lambda: executor
+            )
         return answer, executor
 
     return begin

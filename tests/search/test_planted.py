@@ -199,14 +199,15 @@ def test_the_value_of_a_trial_is_the_mean_over_its_seeds(study: Study, search: S
 
 
 def test_wilcoxon_prunes_seed_by_seed(study: Study, search: Search, layout: Layout) -> None:
-    path = study(**{"seeds: [1]": "seeds: [1, 2, 3, 4, 5, 6]", "trials: 12": "trials: 10"})
+    path = study(**{"seeds: [1]": "seeds: [1, 2, 3, 4, 5, 6, 7]", "trials: 12": "trials: 10"})
     _, executor = search(path)
-    assert "WilcoxonPruner" in result_of(layout, "planted")["pruner"], "the default from five seeds"
+    assert "WilcoxonPruner" in result_of(layout, "planted")["pruner"], "the default from six seeds"
     found = told(layout, "planted", "residual")
     pruned = [curve for _, _, state, curve in found if state == "PRUNED"]
     assert pruned
-    assert all(set(curve) == set(range(len(curve))) and 4 <= len(curve) < 6 for curve in pruned)
-    assert len(executor.started) < 2 * 10 * 6
+    assert all(set(curve) == set(range(len(curve))) and 4 <= len(curve) < 7 for curve in pruned)
+    assert len(executor.started) < 2 * 10 * 7
+    assert all(len(curve) == 6 for _, _, state, curve in found if state == "COMPLETE"), "the last seed is not judged"
 
 
 def test_several_objectives_give_a_front_and_prune_nothing(study: Study, search: Search, layout: Layout) -> None:
@@ -243,3 +244,116 @@ def test_a_small_space_is_drawn_without_repeats_until_it_has_no_more(
     assert set(drawn[:3]) == {1e-4, 1e-3, 1e-2}
     assert len(drawn) == 5
     assert len(executor.started) == 6, "a setting that was trained costs nothing"
+
+
+def test_an_arm_without_a_complete_trial_is_said_and_drawn(study: Study, search: Search, layout: Layout) -> None:
+    def fate(cell: Cell, attempt: int) -> str | None:
+        return "diverged" if cell.config["connection"]["type"] == "hyper" else None
+
+    answer, _ = search(study(), fate=fate)
+    arms = {arm["arm"]: arm for arm in answer.document["arms"]}
+    assert arms["dhc-n2"]["best"]["trial"] is None
+    assert (arms["dhc-n2"]["delta"], arms["dhc-n2"]["verdict"]) == (None, None)
+    assert arms["residual"]["best"]["trial"] is not None
+    assert (layout.root / "search" / "planted" / "report.html").exists()
+
+
+def test_a_best_setting_that_diverges_on_a_quoted_seed_is_named_and_not_judged(
+    study: Study, search: Search, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.run import runner
+
+    def fate(cell: Cell, attempt: int) -> str | None:
+        return "diverged" if cell.name == "dhc-n2-s202" else None
+
+    path = study()
+    file = StudyFile(path, ["trials=24"])
+    monkeypatch.setattr(runner, "LocalExecutor", lambda _, jobs, relative_to: Planted(layout, jobs, fate=fate))
+    answer = run.search(file, file.resolve(), layout, run.SearchOptions(), "again", lambda: Planted(layout))
+    arm = next(arm for arm in answer.document["arms"] if arm["arm"] == "dhc-n2")
+    assert answer.code == 1
+    assert arm["best"]["lost"] == [202]
+    assert arm["verdict"] is None
+    assert "not judged, for seeds were lost" in answer.text
+    assert "the best found of dhc-n2 has no value on seed 202" in answer.text
+    assert "(2 of 3)" in answer.text
+
+
+def test_trials_that_fail_one_after_another_end_the_search_and_are_tried_again_when_asked(
+    study: Study, search: Search, layout: Layout
+) -> None:
+    from harness.errors import HarnessError
+
+    path = study()
+    with pytest.raises(HarnessError, match="3 trials failed one after another, the last: error: planted error"):
+        search(path, fate=lambda cell, attempt: "error")
+    assert running(layout) == []
+    healed, _ = search(path, retry_failed=True)
+    assert healed.code == 0
+    assert all(len(arm["trials"]) == 12 for arm in healed.document["arms"])
+    assert "failed" not in {trial["ended"] for arm in healed.document["arms"] for trial in arm["trials"]}
+
+
+def test_arms_are_held_against_the_baselines_of_their_suite(
+    tiny_suite: Callable[..., Path], tmp_path: Path, search: Search
+) -> None:
+    from search_support import write_study
+    from tiny_support import TINY
+
+    more = (
+        "  small: {connection: residual, model: {layers: 1}, baseline: small}\n"
+        "  small-dhc: {connection: {type: hyper, rate: 2}, model: {layers: 1}, baseline: small}\n"
+    )
+    tiny_suite(TINY.replace("model: {layers: 2", more + "model: {layers: 2"))
+    text = STUDY.replace("arms: [residual, dhc-n2]", "arms: [dhc-n2, small, small-dhc]")
+    answer, _ = search(write_study(tmp_path, text))
+    arms = {arm["arm"]: arm for arm in answer.document["arms"]}
+    assert arms["small-dhc"]["verdict"] in ("better", "worse")
+    assert arms["dhc-n2"]["delta"] is None
+    assert "no Δ for dhc-n2: what the suite compares them with is not searched" in answer.text
+    assert "baseline: small" in (tmp_path / "results" / "search" / "planted" / "best.yaml").read_text()
+
+
+def test_two_totals_on_one_storage_count_each_their_own(study: Study, search: Search, layout: Layout) -> None:
+    path = study()
+    search(path, "trials=9", "fresh.top=1")
+    from harness.search.opening import open_arms
+    from harness.search.parents import Parents
+    from harness.search.storage import open_storage
+
+    file = StudyFile(path, ["trials=9"])
+    folder = layout.root / "search" / "planted"
+    parents = Parents(folder, own_storage=True)
+    (arm, _) = open_arms(file, file.resolve(), open_storage(None, folder), "there", parents)
+    arm.total = 4
+    assert [trial.number for trial in arm.ended()] == [0, 1, 2, 3]
+    assert arm.claim() is None
+
+
+def test_a_parent_that_was_taken_for_dead_leaves_the_trial_to_the_other(
+    study: Study, search: Search, layout: Layout
+) -> None:
+    from harness.search.source import SearchSource
+
+    path = study()
+    taken: list[int] = []
+
+    class Suspended(Planted):
+        def finished(self, timeout: float) -> list[tuple[Cell, int]]:
+            if self.looks == 4:
+                trial = trials_of(layout, "planted", "residual")[-1]
+                taken.append(trial.number)
+                (source,) = SOURCES
+                active = source._active[0]
+                active.arm.give_up(active.arm.all()[active.trial.number], "its parent died", again=True)
+            return super().finished(timeout)
+
+    SOURCES: list[SearchSource] = []
+    monkey = pytest.MonkeyPatch()
+    with monkey.context() as patched:
+        patched.setattr(run, "SearchSource", lambda *arguments: SOURCES.append(SearchSource(*arguments)) or SOURCES[0])
+        file = StudyFile(path, [])
+        answer = run.search(file, file.resolve(), layout, run.SearchOptions(), "again", lambda: Suspended(layout))
+    assert taken
+    assert answer.code == 0
+    assert [len(told(layout, "planted", arm)) for arm in ARMS] == [12, 12]

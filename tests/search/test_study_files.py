@@ -11,7 +11,7 @@ from tiny_support import ROOT
 
 from harness.cli import main
 from harness.search.file import StudyFile
-from harness.search.settings import IntParameter
+from harness.search.settings import IntParameter, Outside
 
 Study = Callable[..., Path]
 
@@ -53,7 +53,17 @@ WRONG = [
     ({LR: "train.validation_tokens: {type: int, low: 100, high: 300}"}, "is how trials are judged, which must be the same for all"),
     ({LR: "model.type: {type: categorical, choices: [decoder, vit]}"}, "losses of another kind of model do not compare"),
     ({LR: "train.warmup_steps: {type: int, low: 0, high: 12}"}, "12 warm-up steps leave none of the 12 steps (arm 'residual'"),
-    ({LR: "connection.rate: {type: int, low: 2, high: 4}"}, "connection 'residual' has no setting 'rate'"),
+    ({LR: "connection.rate: {type: int, low: 2, high: 4}"}, "no setting 'rate'; 'arms' or 'when' limits a parameter to those"),
+    ({LR: "train.lr: {type: categorical, choices: [1, 1.0]}"}, "space.train.lr.choices: 1.0 stands there twice"),
+    ({LR: "train.lr: {type: categorical, choices: [[1]]}"}, "space.train.lr.choices: is no value of a setting, got [1]"),
+    ({LR: "model.context: {type: categorical, choices: [32, 64]}"}, "is how trials are judged"),
+    ({LR: "connection.rate: {type: int, low: 2, high: 4, arms: [dhc-n2]}\n  connection.type: {type: categorical, choices: [frac], arms: [dhc-n2]}"},
+     "frac-rate 3 does not divide the width 16"),
+    ({"trials: 12": "trials: 12\nset: {train.lr: 2020-01-01}"}, "set.train.lr: is no value of a suite"),
+    ({"trials: 12": "trials: 12\nobjective: time\npruner: MedianPruner"}, "nothing can be pruned by 'time'"),
+    ({"trials: 12": "trials: 12\nsampler: BruteForceSampler"}, "BruteForceSampler draws no trials of 'residual': ValueError"),
+    ({"trials: 12": "trials: 12\nsampler: {n_ei_candidates: 0}"}, "TPESampler draws no trials of 'residual'"),
+    ({"trials: 12": "trials: 12\nobjective: peak_memory"}, "peak_memory is measured on GPUs"),
     ({LR: "connection.type: {type: categorical, choices: [residual, hypr]}"}, "unknown connection 'hypr'; did you mean 'hyper'?"),
     ({LR: "train.lr: {type: float, low: 1, high: 2, arms: [dhc]}"}, "no arm of this search is called 'dhc'; did you mean 'dhc-n2'?"),
     ({LR: "train.lr: {type: float, low: 1, high: 2, when: {train.weight_decay: 0.1}}"}, "stands below; a condition is on what stands above"),
@@ -72,7 +82,7 @@ def test_what_is_wrong_is_one_line_with_its_place(
     assert message in said
     assert said.count("\n") == 1
     assert said.startswith(f"harness: {path}")
-    assert not (tmp_path / "results").exists(), "nothing is begun"
+    assert not list((tmp_path / "results").glob("search/*/optuna*")), "nothing is begun"
 
 
 SHIPPED = sorted((ROOT / "suites" / "search").glob("*.yaml"))
@@ -95,7 +105,7 @@ def test_every_study_that_ships_is_one_and_treats_its_arms_alike(path: Path, shr
         ("trials", "command line: 'trials' is not of the form key=value"),
         ("space.train.rl.low=3", "command line: space.train.rl.low: no such parameter; did you mean 'train.lr'?"),
         ("space.train.lr.low=1", "command line: space.train.lr.low: 1 is above the high end 0.1"),
-        ("set.train.steps=-3", "set: train.steps: input should be greater than or equal to 1, got -3"),
+        ("set.train.steps=-3", "command line: set: train.steps: input should be greater than or equal to 1, got -3"),
         ("arms.residual=3", "command line: arms.residual: 'arms' is not a section"),
     ],
 )
@@ -147,6 +157,7 @@ def test_smoke_shrinks_the_study_with_its_suite(study: Study) -> None:
 
 def test_the_last_value_that_steps_reach_is_an_end() -> None:
     parameter = IntParameter(type="int", low=0, high=10, step=4)
-    assert parameter.ends() == (0, 8)
-    assert [value for value in range(12) if parameter.holds(value)] == [0, 4, 8]
-    assert not parameter.holds(True)
+    assert parameter.ends() == (0, 4, 8), "few enough to look at every one"
+    assert [value for value in range(12) if parameter.match(value) is not Outside] == [0, 4, 8]
+    assert parameter.match(True) is Outside
+    assert IntParameter(type="int", low=0, high=1000, step=3).ends() == (0, 999)

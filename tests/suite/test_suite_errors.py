@@ -121,9 +121,9 @@ def test_a_wrong_value_is_one_line_with_its_place(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", ": a suite file is a mapping of keys, this one is empty"),
-        ("# only a comment\n", ": a suite file is a mapping of keys, this one is empty"),
-        ("- a\n", ": a suite file is a mapping of keys, this one is a list"),
+        ("", ": a file of settings is a mapping of keys, this one is empty"),
+        ("# only a comment\n", ": a file of settings is a mapping of keys, this one is empty"),
+        ("- a\n", ": a file of settings is a mapping of keys, this one is a list"),
         ("name: s\narms: [1,\nb: }\n", ":3: not YAML: "),
         ("name: s\n\tarms: 3\n", ":2: not YAML: "),
         ("name: s\nmodel: *nowhere\n", ":2: not YAML: found undefined alias"),
