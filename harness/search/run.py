@@ -15,7 +15,7 @@ from harness.run.environment import source_digest
 from harness.run.executors import Executor, LocalExecutor
 from harness.run.layout import Layout
 from harness.run.loop import Loop
-from harness.run.progress import make_progress
+from harness.run.progress import Progress, make_progress
 from harness.run.recording import Recorder
 from harness.run.runner import RunOptions, check_devices
 from harness.search.best import best_suite, write_best
@@ -76,7 +76,8 @@ def search(
 
         if not torch.cuda.is_available():
             raise file.error(("objective",), "peak_memory is measured on GPUs, and torch sees none here; saved_bytes")
-    try_out(file, study)
+    if not (folder / RESULT).exists():
+        try_out(file, study)
     storage = open_storage(options.storage, folder)
     parents = Parents(folder, own_storage=options.storage is None)
     with ExitStack() as stack:
@@ -85,46 +86,54 @@ def search(
         arms = open_arms(file, study, storage, where, parents)
         progress = make_progress(len(arms) * study.settings.trials, options.jobs)
         stack.callback(progress.close)
-        tracker = layout.tracker()
-        record = StudyRecord(
-            study, layout, tracker, study_key(study, where, str(arms[0].study.user_attrs.get(BORN))), progress.say
-        )
+        key = study_key(study, where, str(arms[0].study.user_attrs.get(BORN)))
+        record = StudyRecord(study, layout, layout.tracker(), key, progress.say)
         for arm in arms:
             arm.reap()
             if options.retry_failed:
                 arm.forgive()
         parents.forget_dead()
         if not all(arm.done for arm in arms):
-            recorder = Recorder[Recorded](tracker, record.write, progress.say)
-            source = SearchSource(study, arms, layout, progress.finished, recorder.submit)
             made = executor() if executor else LocalExecutor(layout, options.jobs, str(study.relative_to))
-            loop = Loop(
-                layout,
-                source,
-                made,
-                progress,
-                lambda cell: recorder.submit((cell, source.trial_of(cell))),
-                POLL_SECONDS,
-            )
-            try:
-                with loop.interruptible():
-                    loop.run()
-            finally:
-                try:
-                    source.give_up()
-                finally:
-                    recorder.close()
-            for arm in arms:
-                arm.reap()
-            if loop.interrupted:
-                raise KeyboardInterrupt
-            if source.halt:
-                raise HarnessError(
-                    f"{HALT_AFTER} trials failed one after another, the last: {source.failure}; nothing more is begun. "
-                    "--retry-failed tries them again"
-                )
+            _work_off(study, arms, layout, made, progress, record)
         progress.close()
         return _answer(study, arms, layout, folder, options, record, command, where)
+
+
+def _work_off(
+    study: Study,
+    arms: Sequence[ArmTrials],
+    layout: Layout,
+    executor: Executor,
+    progress: Progress,
+    record: StudyRecord,
+) -> None:
+    """Bring all trials to their end. Raises KeyboardInterrupt when asked to stop, HarnessError where one after another
+    fails; what was begun is then given up, to be tried again."""
+    recorder = Recorder[Recorded](record.tracker, record.write, progress.say)
+    source = SearchSource(study, arms, layout, progress.finished, recorder.submit)
+
+    def record_cell(cell: Cell) -> None:
+        recorder.submit((cell, source.trial_of(cell)))
+
+    loop = Loop(layout, source, executor, progress, record_cell, POLL_SECONDS)
+    try:
+        with loop.interruptible():
+            loop.run()
+    finally:
+        try:
+            source.give_up()
+        finally:
+            recorder.close()
+    for arm in arms:
+        arm.reap()
+    if loop.interrupted:
+        raise KeyboardInterrupt
+    if source.halt:
+        raise HarnessError(
+            f"{HALT_AFTER} trials failed one after another, the last: {source.failure}; nothing more is begun. "
+            "--retry-failed tries them again"
+        )
 
 
 POLL_SECONDS = 0.1

@@ -39,6 +39,8 @@ class Active:
     tries: int
     place: int = 0
     """Of the cell whose turn it is."""
+    begun: int = 0
+    """So many of the cells have been asked for."""
     running: bool = False
     seen: int = 0
     """The last step of the first cell's curve that was judged."""
@@ -127,6 +129,7 @@ class SearchSource:
         while active.place < len(active.cells):
             cell = active.cells[active.place]
             directory = self.layout.cell(cell)
+            active.begun = active.place + 1
             if directory.result() is None:
                 if _diverged(directory):
                     self._end(active, "diverged", directory)
@@ -266,7 +269,7 @@ class SearchSource:
     def _steps(self, active: Active) -> int:
         """How far the trial's cells have been trained."""
         total = 0
-        for cell in active.cells[: active.place + 1]:
+        for cell in active.cells[: active.begun]:
             last = self.layout.cell(cell).journal.last("train")
             total += last["step"] if last else 0
         return total
