@@ -81,8 +81,8 @@ def search(
     storage = open_storage(options.storage, folder)
     parents = Parents(folder, own_storage=options.storage is None)
     with ExitStack() as stack:
-        stack.enter_context(parents.alive())
         stack.enter_context(said_in_a_line(where))
+        stack.enter_context(parents.alive())
         arms = open_arms(file, study, storage, where, parents)
         progress = make_progress(len(arms) * study.settings.trials, options.jobs)
         stack.callback(progress.close)

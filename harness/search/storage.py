@@ -95,6 +95,8 @@ def _journal(path: Path) -> BaseStorage:
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise UsageError(f"--storage: {shown(path)} is no file")
         lock: Any = FileLock(path)  # the class that Optuna's are derived from is not public
         if path.exists() and _torn(path):
             lock.acquire()  # its writer may be at it still
@@ -103,6 +105,8 @@ def _journal(path: Path) -> BaseStorage:
             finally:
                 lock.release()
         return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+    except UsageError:
+        raise
     except OSError as error:
         raise UsageError(f"--storage: {shown(path)} cannot be opened: {error.strerror or error}") from error
     except Exception as error:  # lines that are none of Optuna's
