@@ -357,3 +357,27 @@ def test_a_parent_that_was_taken_for_dead_leaves_the_trial_to_the_other(
     assert taken
     assert answer.code == 0
     assert [len(told(layout, "planted", arm)) for arm in ARMS] == [12, 12]
+
+
+def test_a_storage_that_stops_answering_is_said_in_a_line_and_the_search_goes_on_from_there(
+    study: Study, search: Search, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import optuna
+
+    from harness.errors import HarnessError
+    from harness.search.trials import ArmTrials
+
+    def gone(*_: object) -> None:
+        raise optuna.exceptions.StorageInternalError("the server closed the connection\nand more")
+
+    path = study()
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "try_out", lambda *_: None)
+        patched.setattr(ArmTrials, "tell", gone)
+        patched.setattr(ArmTrials, "give_up", gone)
+        with pytest.raises(HarnessError, match="does not answer any more") as caught:
+            search(path)
+    assert "\n" not in str(caught.value)
+    assert search(path)[0].code == 0
+    assert running(layout) == []
+    assert [len(told(layout, "planted", arm)) for arm in ARMS] == [12, 12]
