@@ -14,7 +14,6 @@ import tempfile
 from pathlib import Path
 
 from harness.compare.markdown import grid
-from harness.data.load import inputs_of, load_data
 from harness.run.costs import documents, machine_name
 from harness.run.layout import Layout
 from harness.run.measure import measure_costs
@@ -50,9 +49,7 @@ def main() -> None:
         path = Path(folder) / "suite.yaml"
         path.write_text(SUITE.format(scale=options.scale, batch=options.batch))
         file = SuiteFile(path, [])
-        suite = file.resolve()
-        data = load_data(suite.data, path.parent)
-        file.check_inputs(suite, inputs_of(data))
+        suite, data, _ = file.fitted(file.resolve())
         layout = Layout(Path(folder) / "results")
         layout.prepare()
         if not measure_costs(layout, suite, cells(suite, data, path.parent), folder, smoke=False, force=True):

@@ -14,6 +14,7 @@ from harness.run.celldir import write_json
 from harness.run.layout import Layout
 from harness.suite.cells import Cell
 
+ARMS = ("residual", "dhc-n2")
 BEST_LR, BEST_DECAY = {"residual": 3e-3, "hyper": 6e-3}, 0.1
 
 STUDY = """\
@@ -170,3 +171,8 @@ def write_study(folder: Path, text: str = STUDY, **replace: str) -> Path:
     path = folder / "study.yaml"
     path.write_text(text)
     return path
+
+
+def running(layout: Layout) -> list[str]:
+    states = [trial.state.name for arm in ARMS for trial in trials_of(layout, "planted", arm)]
+    return [state for state in states if state in ("RUNNING", "WAITING")]

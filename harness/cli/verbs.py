@@ -35,13 +35,11 @@ class Asked(NamedTuple):
 def ask(options: argparse.Namespace) -> Asked:
     """The suite that the command line names, with its data and cells. Raises UsageError for whatever is wrong."""
     from harness.data.documents import Corpus
-    from harness.data.load import inputs_of, load_data
     from harness.evaluation.ours import check_ours
     from harness.run.layout import Layout
     from harness.suite.cells import cells
     from harness.suite.file import SuiteFile
     from harness.suite.find import find_suite
-    from harness.suite.resize import resized
     from harness.suite.select import select
     from harness.suite.smoke import smoke
 
@@ -50,16 +48,10 @@ def ask(options: argparse.Namespace) -> Asked:
     suite = file.resolve()
     if options.smoke:
         suite = smoke(suite)
+    suite, data, inputs = file.fitted(suite)
     try:
-        data = load_data(suite.data, path.parent)
         if isinstance(data, Corpus):
             check_ours(suite.evaluation, data)
-    except UsageError as error:
-        raise file.locate(error) from None
-    inputs = inputs_of(data)
-    file.check_inputs(suite, inputs)
-    try:
-        suite = resized(suite, inputs)
         made = cells(suite, data, path.parent)
     except UsageError as error:
         raise file.locate(error) from None

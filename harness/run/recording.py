@@ -137,5 +137,5 @@ class Recorder(threading.Thread, Generic[Item]):
             self.error = f"{type(error).__name__}: {first_line(error)}"
             self.warn(
                 f"MLflow at {self.tracker.uri} does not answer ({self.error}); the run goes on, and what it missed is "
-                "replayed from the journals by the next run or compare"
+                "replayed from the journals by the next run, compare or search"
             )

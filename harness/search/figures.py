@@ -23,7 +23,7 @@ from harness.report.drawing import (
     multiples,
     single,
     style,
-)  # fmt: skip
+)
 from harness.search.facts import TrialFacts, value_text
 from harness.search.objectives import OBJECTIVES
 from harness.search.result import SearchResult, mean_of

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.inputs import Inputs
-from harness.data.load import Data, inputs_of, load_data
+from harness.data.load import Data
 from harness.errors import UsageError, close, nearest
 from harness.search.samplers import problems_of, pruner_of
 from harness.search.settings import Params, Problem, StudySettings, Value
@@ -17,7 +17,6 @@ from harness.search.space import Space
 from harness.suite.cells import Cell, cells
 from harness.suite.file import SuiteFile
 from harness.suite.find import find_suite
-from harness.suite.resize import resized
 from harness.suite.schema import Suite
 from harness.suite.smoke import smoke
 from harness.suite.yaml_file import YamlFile, wrong
@@ -135,16 +134,7 @@ class StudyFile(YamlFile):
             suite, settings = smoke(suite), _shrunk(settings)
             if not settings.space:
                 raise self.error(("space",), "--smoke leaves nothing of it: it makes all of these settings smaller")
-        try:
-            data = load_data(suite.data, path.parent)
-        except UsageError as error:
-            raise file.locate(error) from None
-        inputs = inputs_of(data)
-        file.check_inputs(suite, inputs)
-        try:
-            suite = resized(suite, inputs)
-        except UsageError as error:
-            raise file.locate(error) from None
+        suite, data, inputs = file.fitted(suite)
         space = Space(settings, suite, inputs)
         self.refuse(space.problems())
         self.refuse(self._of_suite(settings, suite, space))

@@ -78,8 +78,7 @@ def _opened(study: Study, storage: BaseStorage, arm: str, parents: Parents) -> A
     if RULES not in found.user_attrs:
         found.set_user_attr(RULES, rules_of(study, arm))
         found.set_user_attr(BORN, secrets.token_hex(4))
-        with contextlib.suppress(AttributeError, NotImplementedError):
-            found.set_metric_names(list(settings.objective))
+        found.set_metric_names(list(settings.objective))
     trials = ArmTrials(found, arm, study, parents)
     found.sampler = make_sampler(settings, trials.drawing, trials.own)
     found.pruner = make_pruner(trials.pruner)

@@ -29,7 +29,7 @@ from harness.search.parents import Parents
 from harness.search.record import StudyRecord, study_key
 from harness.search.result import ArmFound, Candidate, SearchResult
 from harness.search.samplers import quiet
-from harness.search.settings import FloatParameter, IntParameter
+from harness.search.settings import RangeSettings
 from harness.search.source import HALT_AFTER, SearchSource
 from harness.search.storage import JOURNAL, masked, open_storage
 from harness.search.table import markdown
@@ -37,6 +37,8 @@ from harness.search.trials import ArmTrials
 from harness.suite.cells import Cell, cells, digest
 
 RESULT, TABLE, BEST, PAGE = "result.json", "table.md", "best.yaml", "report.html"
+POLL_SECONDS = 0.1
+"""How often running trials are looked at: what a bad one trains until then is lost."""
 Recorded = tuple[Cell, str | None] | TrialFacts
 
 
@@ -136,10 +138,6 @@ def _work_off(
         )
 
 
-POLL_SECONDS = 0.1
-"""How often running trials are looked at: what a bad one trains until then is lost."""
-
-
 def folder_of(layout: Layout, name: str) -> Path:
     """Where the study's files lie."""
     return layout.root / "search" / layout.suite_place(name).name
@@ -185,12 +183,10 @@ def _answer(
     saved = read_json(folder / RESULT)
     files = [folder / name for name in (PAGE, TABLE, BEST)]
     if isinstance(saved, dict) and saved.get("key") == key and all(Path(file).exists() for file in saved["files"]):
-        if not saved["recorded"] and record.finish(result, figures_of(saved["files"]), code == OK):
+        if not saved["recorded"] and record.finish(_weighed(result, arms), artifacts(saved["files"]), code == OK):
             write_json(folder / RESULT, {**saved, "recorded": True})
         return Answer(code, str(saved["text"]), saved["document"])
-    result = replace(
-        result, arms=[replace(one, importances=importances(arm)) for one, arm in zip(found, arms, strict=True)]
-    )
+    result = _weighed(result, arms)
     text = markdown(result)
     from harness.search.page import write_page
 
@@ -205,13 +201,19 @@ def _answer(
         text += f"\nthe best settings as a suite, trained already: harness run {folder / BEST}{elsewhere}"
     text += f"\ntrials: optuna-dashboard {where}"
     written = [str(path) for path in dict.fromkeys((*files, *figures)) if path.exists()]
-    recorded = record.finish(result, figures_of(written), code == OK)
+    recorded = record.finish(result, artifacts(written), code == OK)
     said = document(result, [str(file) for file in files if file.exists()])
     write_json(folder / RESULT, {"key": key, "files": written, "text": text, "document": said, "recorded": recorded})
     return Answer(code, text, said)
 
 
-def figures_of(files: Sequence[str]) -> list[Path]:
+def _weighed(result: SearchResult, arms: Sequence[ArmTrials]) -> SearchResult:
+    """With the importances, which take as long as all the rest."""
+    found = [replace(one, importances=importances(arm)) for one, arm in zip(result.arms, arms, strict=True)]
+    return replace(result, arms=found)
+
+
+def artifacts(files: Sequence[str]) -> list[Path]:
     """What of the written files is an artifact: pictures once, as PNG."""
     return [Path(file) for file in files if not file.endswith((".svg", ".csv"))]
 
@@ -237,7 +239,7 @@ def _found(
         ranges={
             name: (one.low, one.high, one.log)
             for name, one in study.space.parameters(arm.arm).items()
-            if isinstance(one, FloatParameter | IntParameter)
+            if isinstance(one, RangeSettings)
         },
         own_report=quoted.get(f"{arm.arm}{OWN}", {}),
         candidates=looked_at,

@@ -62,7 +62,7 @@ def problems_of(settings: StudySettings) -> Iterator[Problem]:
             yield (place, "type"), f"{name} needs a package that is not installed: pip install {package}"
         try:
             _made(place, given, 0)
-        except (TypeError, ValueError, NotImplementedError) as error:
+        except (TypeError, ValueError) as error:
             yield (place,), f"{name}: {str(error).splitlines()[0]}"
     idle = settings.pruner is None or settings.pruner["type"] == "NopPruner"
     if not settings.several:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -48,105 +49,72 @@ class ParameterSettings(Settings):
         """(key, what is wrong) when the numbers do not fit together, else None."""
         return None
 
+    @abstractmethod
     def ends(self) -> tuple[Value, ...]:
         """The values that tell whether all are possible: ends of a range, or every choice."""
-        raise NotImplementedError
 
+    @abstractmethod
     def match(self, value: Any) -> Matched:
         """The value as a trial has it; Outside where none may."""
-        raise NotImplementedError
 
 
-class _Range(ParameterSettings):
-    def problem(self) -> tuple[str, str] | None:
-        low, high = self._range
-        if low > high:
-            return "low", f"{low:g} is above the high end {high:g}"
-        if self._log and low <= 0:
-            return "low", f"a logarithmic range begins above 0, got {low:g}"
-        if self._log and self._step is not None:
-            return "step", "a logarithmic range has none"
-        return None
-
-    def ends(self) -> tuple[Value, ...]:
-        low, high = self._range
-        if self._step is not None:  # the last value that the steps reach
-            high = low + math.floor((high - low) / self._step + 1e-9) * self._step
-        return tuple(dict.fromkeys((low, high)))
-
-    def match(self, value: Any) -> Matched:
-        low, high = self._range
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            return Outside
-        steps = (value - low) / self._step if self._step is not None else 0.0
-        return float(value) if abs(steps - round(steps)) < 1e-9 else Outside
-
-    @property
-    def _range(self) -> tuple[float, float]:
-        raise NotImplementedError
-
-    @property
-    def _log(self) -> bool:
-        raise NotImplementedError
-
-    @property
-    def _step(self) -> float | None:
-        raise NotImplementedError
-
-
-class FloatParameter(_Range):
+class RangeSettings(ParameterSettings):
     """A number from `low` to `high`, both included."""
 
-    type: Literal["float"]
+    NO_STEP: ClassVar[float | None] = None
+
     low: float
     high: float
     log: bool = False
     """Drawn evenly on a logarithmic scale."""
     step: float | None = Field(default=None, gt=0.0)
 
-    @property
-    def _range(self) -> tuple[float, float]:
-        return self.low, self.high
+    def problem(self) -> tuple[str, str] | None:
+        if self.low > self.high:
+            return "low", f"{self.low:g} is above the high end {self.high:g}"
+        if self.log and self.low <= 0:
+            return "low", f"a logarithmic range begins above 0, got {self.low:g}"
+        if self.log and self.step != self.NO_STEP:
+            return "step", "a logarithmic range has none"
+        return None
 
-    @property
-    def _log(self) -> bool:
-        return self.log
+    def ends(self) -> tuple[Value, ...]:
+        high = self.high
+        if self.step is not None:  # the last value that the steps reach
+            high = self.low + math.floor((high - self.low) / self.step + 1e-9) * self.step
+        return tuple(dict.fromkeys((self.low, high)))
 
-    @property
-    def _step(self) -> float | None:
-        return self.step
+    def match(self, value: Any) -> Matched:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
+            return Outside
+        steps = (value - self.low) / self.step if self.step is not None else 0.0
+        return float(value) if abs(steps - round(steps)) < 1e-9 else Outside
 
 
-class IntParameter(_Range):
-    """A whole number from `low` to `high`, both included."""
+class FloatParameter(RangeSettings):
+    """Any number of the range, or with a step every so many."""
+
+    type: Literal["float"]
+
+
+class IntParameter(RangeSettings):
+    """Whole numbers alone."""
+
+    NO_STEP: ClassVar[float | None] = 1
 
     type: Literal["int"]
     low: int
     high: int
-    log: bool = False
     step: int = Field(default=1, ge=1)
-
-    @property
-    def _range(self) -> tuple[int, int]:
-        return self.low, self.high
-
-    @property
-    def _log(self) -> bool:
-        return self.log
-
-    @property
-    def _step(self) -> int | None:
-        return None if self.log and self.step == 1 else self.step
-
-    def match(self, value: Any) -> Matched:
-        found = super().match(value)
-        return int(found) if isinstance(found, float) and found == int(found) else Outside
 
     def ends(self) -> tuple[Value, ...]:
         """Every value, where these are few: what lies between may not fit where the ends do."""
-        if (self.log and self.step == 1) or (self.high - self.low) // self.step >= FEW:
-            return super().ends()
-        return tuple(range(self.low, self.high + 1, self.step))
+        few = (self.high - self.low) // self.step < FEW
+        return tuple(range(self.low, self.high + 1, self.step)) if few else super().ends()
+
+    def match(self, value: Any) -> Matched:
+        found = super().match(value)
+        return int(found) if isinstance(found, float) else Outside
 
 
 class CategoricalParameter(ParameterSettings):
@@ -204,7 +172,7 @@ class StudySettings(Settings):
     sampler: dict[str, Value] = Field(default={"type": "TPESampler"})
     """One of Optuna's by its name, with its settings."""
     pruner: dict[str, Value] | None = None
-    """One of Optuna's by its name, with its settings; by default the median of the curves, or with five seeds and more
+    """One of Optuna's by its name, with its settings; by default the median of the curves, or with six seeds and more
     Wilcoxon's test over seeds; none for several objectives."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Of the sampler."""
@@ -219,10 +187,8 @@ class StudySettings(Settings):
     def problems(self) -> Iterator[Problem]:
         """What does not fit together, before the suite is read."""
         if not re.fullmatch(NAME, self.name):
-            yield (
-                ("name",),
-                f"'{self.name}' names no folder: letters, digits, '.', '_' and '-', a letter or digit first",
-            )
+            allowed = "letters, digits, '.', '_' and '-', a letter or digit first"
+            yield ("name",), f"'{self.name}' names no folder: {allowed}"
         for place, name in enumerate(self.objective):
             if name not in OBJECTIVES:
                 yield ("objective", place), f"unknown objective '{name}'{nearest(name, OBJECTIVES)}"

@@ -20,8 +20,6 @@ have been trained."""
 TRIES, AGAIN_OF, CELLS, SETTINGS = "harness.tries", "harness.again_of", "harness.cells", "harness.settings"
 """How often its cells have failed; of a trial that is tried again, the number of that one; its cells' folders; and all
 that distinguishes it from the arm, for a reader."""
-
-
 FORGIVEN = "harness.forgiven"
 """Attribute of the arm's study: numbers of failed trials that do not count."""
 FAILURE = "harness.failure"
@@ -127,6 +125,8 @@ class ArmTrials:
         """Failed trials count no more, and are tried again."""
         known = self.study.user_attrs.get(FORGIVEN, ())
         failed = [trial for trial in self.ended() if trial.user_attrs.get(ENDED) == "failed"]
+        if not failed:
+            return
         self.study.set_user_attr(FORGIVEN, [*known, *(trial.number for trial in failed)])
         for trial in failed:
             self.study.enqueue_trial(trial.params, user_attrs={AGAIN_OF: trial.number})
@@ -166,8 +166,8 @@ class ArmTrials:
 
 
 def _suggested(trial: optuna.Trial, name: str, parameter: AnyParameter) -> Value:
-    if isinstance(parameter, FloatParameter):
-        return trial.suggest_float(name, parameter.low, parameter.high, step=parameter.step, log=parameter.log)
     if isinstance(parameter, IntParameter):
         return trial.suggest_int(name, parameter.low, parameter.high, step=parameter.step, log=parameter.log)
+    if isinstance(parameter, FloatParameter):
+        return trial.suggest_float(name, parameter.low, parameter.high, step=parameter.step, log=parameter.log)
     return trial.suggest_categorical(name, parameter.choices)

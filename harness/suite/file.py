@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from harness.connections.settings import AnyConnection, ConnectionSettings, connection_type, connection_types
 from harness.data.inputs import Inputs
+from harness.data.load import Data, inputs_of, load_data
 from harness.data.settings import (
     CORPORA,
     TOKENIZERS,
@@ -25,6 +26,7 @@ from harness.data.settings import (
 from harness.errors import UsageError, nearest
 from harness.models.presets import SCALES
 from harness.models.settings import MODELS, AnyModel, ModelSettings
+from harness.suite.resize import resized
 from harness.suite.schema import Suite
 from harness.suite.sense import Problem, problems, problems_with
 from harness.suite.yaml_file import COMMAND_LINE, YamlFile, wrong
@@ -219,6 +221,19 @@ class SuiteFile(YamlFile):
     def check_inputs(self, suite: Suite, inputs: Inputs) -> None:
         """Raises UsageError where a model does not fit the data."""
         self._refuse(problems_with(suite, inputs))
+
+    def fitted(self, suite: Suite) -> tuple[Suite, Data, Inputs]:
+        """The suite in the sizes that it asks for, with its data and what these decide of models. Raises UsageError."""
+        try:
+            data = load_data(suite.data, self.path.parent)
+        except UsageError as error:
+            raise self.locate(error) from None
+        inputs = inputs_of(data)
+        self.check_inputs(suite, inputs)
+        try:
+            return resized(suite, inputs), data, inputs
+        except UsageError as error:
+            raise self.locate(error) from None
 
     def _refuse(self, found: Iterable[Problem]) -> None:
         """Raises UsageError for the first problem, where it was written."""

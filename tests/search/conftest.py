@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 from search_support import STUDY, Planted, Search, write_study
+from stored_support import KEPT, nothing_is_trained, search_in
+from tiny_support import ROOT, TINY
 
 from harness.run.layout import Layout
 from harness.search import fresh, run
@@ -59,3 +62,34 @@ def _planted_runner(monkeypatch: pytest.MonkeyPatch, layout: Layout, executor: P
         patched.setattr(runner, "LocalExecutor", lambda _, jobs, relative_to: Planted(layout, jobs, executor.curve))
         patched.setattr(fresh, "run_suite", runner.run_suite)
         yield
+
+
+@pytest.fixture
+def patched() -> Iterator[pytest.MonkeyPatch]:
+    with nothing_is_trained() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
+    """A study of two arms with four trials each, in the journal of its results folder."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "corpus.txt").write_bytes(
+        b"".join(path.read_bytes() for path in sorted((ROOT / "harness/data").rglob("*.py")))
+    )
+    (folder / "tiny.yaml").write_text(TINY)
+    (folder / "study.yaml").write_text(KEPT)
+    (folder / "results").mkdir()
+    shutil.copy(empty_store, folder / "results" / "mlflow.db")
+    with nothing_is_trained():
+        assert search_in(folder) == 0
+    return folder
+
+
+@pytest.fixture
+def folder(finished: Path, empty_store: Path, tmp_path: Path, patched: pytest.MonkeyPatch) -> Path:
+    """A copy that a test may spoil."""
+    found = tmp_path / "copy"
+    shutil.copytree(finished, found, ignore=shutil.ignore_patterns("mlflow.db"))
+    shutil.copy(empty_store, found / "results" / "mlflow.db")
+    return found

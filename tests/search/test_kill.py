@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from search_support import trials_of, write_study
+from search_support import ARMS, trials_of, write_study
 
 from harness.run.celldir import CellDir
 from harness.run.layout import Layout
@@ -27,7 +27,6 @@ space:
 fresh: {top: 1, choose: [], report: [201, 202]}
 set: {train.steps: 60, train.validate_every: 15, evaluation.tasks: []}
 """
-ARMS = ("residual", "dhc-n2")
 
 
 def start(study: Path, results: Path, *options: str) -> subprocess.Popen[str]:
