@@ -103,5 +103,8 @@ def _placed(settings: Mapping[str, Any], keys: Sequence[str], relative_to: Path)
 
 
 def _place(name: str, relative_to: Path) -> str:
-    found = (folder for folder in folders(relative_to) if glob.glob(name, root_dir=folder, recursive=True))
-    return str((next(found, Path()) / name).absolute())
+    """The first place that has it: a file, whatever signs its name has, or what a pattern finds."""
+    for folder in folders(relative_to):
+        if (folder / name).exists() or glob.glob(name, root_dir=folder, recursive=True):
+            return str((folder / name).absolute())
+    return name

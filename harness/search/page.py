@@ -17,7 +17,7 @@ from harness.search.result import SearchResult
 from harness.search.table import again_rows, answer, answer_rows, budget_rows, head, notes, trial_rows
 
 CHAPTERS = {
-    "answer": ("What was found", "Every arm had the same space and the same number of trials."),
+    "answer": ("What was found", "Every arm had the same number of trials, and the same random draws."),
     "trials": ("The trials", "What was drawn, and what was stopped on the way."),
     "parameters": ("The parameters", "What of the space mattered."),
     "budget": ("What it cost", "Steps that the trials' cells have been trained, of those that they would have been "

@@ -1,4 +1,4 @@
-"""What a search says: its tables in Markdown, and all of it as JSON."""
+"""What a search says: its verdict in words, its tables, and what a reader must know."""
 
 from __future__ import annotations
 
