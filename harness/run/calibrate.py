@@ -71,7 +71,7 @@ def step_seconds(recipe: Recipe, data: Data, device: torch.device) -> float:
     threads = torch.get_num_threads()
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            stepper = Stepper(recipe, data, device)
+            stepper = Stepper.of(recipe, data, device)
             stepper.seconds(1)
             times: list[float] = []
             while len(times) < STEPS and (not times or sum(times) < SECONDS):

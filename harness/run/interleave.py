@@ -11,7 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -25,6 +25,7 @@ from harness.run.calibrate import free_memory
 from harness.run.cell import load_cell_data
 from harness.run.environment import environment, torch_environment
 from harness.run.finished import recipe_of
+from harness.run.lane import Lane, open_lane
 from harness.suite.estimate import Machine
 from harness.suite.schema import Arm
 from harness.training.recipe import Recipe, device_of
@@ -38,32 +39,6 @@ ROOM = 0.9
 
 Pair = tuple[str, str]
 """(arm, baseline)."""
-
-
-@dataclass
-class _Lane:
-    """One arm under measurement."""
-
-    stepper: Stepper
-    saved_bytes: int
-    first_step_seconds: float
-    step_seconds: float
-    """After the first, roughly."""
-    resident: int
-    """Bytes on a GPU that it holds between its steps: weights, the optimiser's state, buffers."""
-    seconds: list[float] = field(default_factory=list)
-    peak: int | None = None
-
-    def visit(self, steps: int) -> None:
-        """Some steps of training, timed. The peak is what the allocator had at most in them, less what it had before
-        them that is not this arm's."""
-        cuda = self.stepper.device.type == "cuda"
-        others = torch.cuda.memory_allocated() - self.resident if cuda else 0
-        if cuda:
-            torch.cuda.reset_peak_memory_stats()
-        self.seconds.append(self.stepper.seconds(steps))
-        if cuda:
-            self.peak = max(self.peak or 0, torch.cuda.max_memory_allocated() - others)
 
 
 def measure(
@@ -126,10 +101,11 @@ def _measure_group(
 ) -> dict[str, Any]:
     """What cannot be made or run is added to `skipped`."""
     began = time.perf_counter()
-    lanes: dict[str, _Lane] = {}
+    lanes: dict[str, Lane] = {}
     for name, recipe in recipes.items():
         try:
-            lanes[name] = _lane(recipe, data)
+            device = device_of(recipe.train)
+            lanes[name] = open_lane(partial(Stepper.of, recipe, data, device), device)
         except Exception as error:
             print(f"{name}:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
             skipped[name] = f"{type(error).__name__}: {first_line(error)}"
@@ -153,20 +129,6 @@ def _measure_group(
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return found
-
-
-def _lane(recipe: Recipe, data: Data) -> _Lane:
-    """The arm's first visit: everything made, and two steps that no round counts."""
-    device = device_of(recipe.train)
-    cuda = device.type == "cuda"
-    if cuda:  # cuBLAS takes its workspace at the first product, and it is nobody's
-        torch.ones(8, 8, device=device) @ torch.ones(8, 8, device=device)
-    before = torch.cuda.memory_allocated() if cuda else 0
-    stepper = Stepper(recipe, data, device)
-    first = stepper.seconds(1)
-    second = stepper.seconds(1)
-    resident = torch.cuda.memory_allocated() - before if cuda else 0
-    return _Lane(stepper, stepper.saved_bytes(), first, second, resident)
 
 
 def alternate(names: Sequence[str], visit: Callable[[str], None], seconds: float) -> int:

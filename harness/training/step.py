@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from harness.data.batches import Batch
 from harness.data.load import Data
+from harness.models.network import Network
 from harness.training.meters import saved_activation_bytes
 from harness.training.objective import make_objective
 from harness.training.optim import lr_factor, make_optimizer
 from harness.training.recipe import Recipe, build_model
 
 
+class Work(Protocol):
+    """What a step needs of an objective."""
+
+    def batch(self, step: int) -> Batch: ...
+
+    def losses(self, model: Network, *batch: Tensor) -> Tensor: ...
+
+
 class Stepper:
     """Model, objective and optimiser of a recipe, made once, and steps of its training, one after another. The model
     learns as it does in `fit`; Lightning's own part of a step, a millisecond or two, is not in it."""
 
-    def __init__(self, recipe: Recipe, data: Data, device: torch.device):
+    def __init__(self, recipe: Recipe, objective: Work, model: Network, device: torch.device):
         self.settings, self.device = recipe.train, device
         torch.set_num_threads(recipe.train.threads)
-        self.objective, self.model = make_objective(recipe, data), build_model(recipe).to(device)
+        self.objective, self.model = objective, model.to(device)
         self.optimizer = make_optimizer(self.model, recipe.train)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: lr_factor(step, self.settings))
         self.piece = recipe.train.micro_batch_size or recipe.train.batch_size
@@ -31,6 +41,11 @@ class Stepper:
         """Tokens of a step."""
         self.steps = 0
         """Done so far."""
+
+    @classmethod
+    def of(cls, recipe: Recipe, data: Data, device: torch.device) -> Stepper:
+        """Of what the recipe trains, on these data."""
+        return cls(recipe, make_objective(recipe, data), build_model(recipe), device)
 
     @property
     def parameters(self) -> int:

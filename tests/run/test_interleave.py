@@ -14,6 +14,7 @@ from training_support import fixed_corpus
 from harness.run import interleave
 from harness.run.costs import Wanted, made_document
 from harness.run.interleave import LEAST_ROUNDS, ROUNDS, alternate, grouped, measure
+from harness.run.lane import Lane
 from harness.training import step
 from harness.training.step import Stepper
 
@@ -160,14 +161,14 @@ def test_arms_that_do_not_fit_together_are_measured_in_groups_with_their_baselin
 def test_an_arm_that_cannot_run_is_left_out_with_its_reason_and_the_others_are_measured(
     configs: Arms, visits: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = interleave.Stepper
+    real = Stepper.of
 
     def broken(recipe: Any, *rest: Any) -> Stepper:
         if recipe.connection.type == "frac":
             raise RuntimeError("no kernel for this\nand more")
         return real(recipe, *rest)
 
-    monkeypatch.setattr(interleave, "Stepper", broken)
+    monkeypatch.setattr(Stepper, "of", broken)
     told = document(measure(configs, [(name, "residual") for name in configs], fixed_corpus(), 1e9), configs)
     assert told["arms"].keys() == {"residual", "dhc", "twice"}
     assert told["skipped"] == {
@@ -183,7 +184,7 @@ def test_a_peak_on_a_gpu_is_without_what_others_hold(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: calls.append("reset"))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: next(peaks))
     stepper: Any = SimpleNamespace(device=torch.device("cuda"), seconds=lambda count: calls.append("steps") or 1.0)
-    lane = interleave._Lane(stepper, 0, 1.0, 1.0, resident=100)
+    lane = Lane(stepper, 0, 1.0, 1.0, resident=100)
     lane.visit(3)
     lane.visit(3)
     assert lane.peak == 140

@@ -28,7 +28,7 @@ def test_steps_that_are_timed_leave_the_weights_that_training_leaves(
 ) -> None:
     made = recipe({"type": "hyper", "rate": 2}, steps=6, warmup_steps=2, precision=precision)
     trained = fit(made, fixed_corpus(), MemoryJournal(), tmp_path).model.state_dict()
-    stepper = Stepper(made, fixed_corpus(), CPU)
+    stepper = Stepper.of(made, fixed_corpus(), CPU)
     stepper.saved_bytes()
     stepper.seconds(4)
     stepper.seconds(2)
@@ -42,7 +42,7 @@ def test_what_is_kept_is_counted_for_one_micro_batch(recipe: Make) -> None:
     objective, model = make_objective(made, fixed_corpus()), build_model(made)
     batch = [torch.from_numpy(array[:2]) for array in objective.batch(0)]
     expected = saved_activation_bytes(model, batch, objective.losses)
-    assert Stepper(made, fixed_corpus(), CPU).saved_bytes() == expected > 0
+    assert Stepper.of(made, fixed_corpus(), CPU).saved_bytes() == expected > 0
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_step_is_its_batch_all_its_micro_batches_and_one_update(
     monkeypatch.setattr(step, "time", SimpleNamespace(perf_counter=lambda: now))
     takes(10, "_pass")
     takes(100, "_update")
-    stepper = Stepper(recipe({"type": "residual"}, batch_size=4, micro_batch_size=micro), fixed_corpus(), CPU)
+    stepper = Stepper.of(recipe({"type": "residual"}, batch_size=4, micro_batch_size=micro), fixed_corpus(), CPU)
     batch = stepper.objective.batch
     asked = []
 
