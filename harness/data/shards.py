@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from harness.cache import cache_folder
 from harness.data.documents import Corpus, Document, side_digests, size_of
 from harness.data.pieces import sections
-from harness.data.store import built, cache_folder
+from harness.data.store import built
 from harness.data.tokenizers import Counts, Tokens, token_type
 from harness.errors import UsageError
 from harness.progress import Meter

@@ -18,18 +18,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from harness.cache import cache_folder
 from harness.errors import UsageError, shown
 
 META = "meta.json"
 SMALL = 4 * 2**20
 """Bytes up to which a file is known again by its content."""
-
-
-def cache_folder() -> Path:
-    """HARNESS_CACHE, or the user's cache folder."""
-    if named := os.environ.get("HARNESS_CACHE"):
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "connection-harness"
 
 
 def built(kind: str, key: str, build: Callable[[Path], dict[str, Any]]) -> tuple[Path, dict[str, Any]]:

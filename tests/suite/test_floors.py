@@ -10,7 +10,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "harness"
 FLOORS = {
-    "__init__": 0, "errors": 1, "settings": 1, "progress": 1, "connections": 1, "data": 1, "tracking_sqlite": 0, "tracking": 1,
+    "__init__": 0, "cache": 0, "errors": 1, "settings": 1, "progress": 1, "connections": 1, "data": 1, "tracking_sqlite": 0, "tracking": 1,
     "tracking_search": 1,
     "models": 2, "evaluation": 2, "compare": 2,
     "training": 3, "suite": 3,
