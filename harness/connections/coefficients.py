@@ -8,12 +8,14 @@ predicted from row i of the state by weights shared over the rows (HC Eq. 10-13,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 
-from harness.connections.base import SublayerConnection, make_norm, working_dtype
+from harness.connections.base import SublayerConnections, make_norm, working_dtype
+from harness.connections.kernels.form import Form, Operands
+from harness.connections.kernels.stack import FusableConnection
 from harness.connections.settings.base import NormType
 from harness.connections.settings.hyper import Strength
 
@@ -50,7 +52,24 @@ def transposed_product(alpha_BTRC: Tensor, h_BTRW: Tensor) -> Tensor:
     return alpha_BTRC.transpose(-1, -2) @ h_BTRW
 
 
-class ConnectionCoefficients(SublayerConnection):
+def norm_kind(norm: nn.Module) -> tuple[Literal["layer", "rms", "none"], float]:
+    """What a norm of `make_norm` does to a row, and with which epsilon."""
+    if isinstance(norm, nn.LayerNorm):
+        return "layer", norm.eps
+    if isinstance(norm, nn.RMSNorm):
+        return "rms", norm.eps or 0.0
+    return "none", 0.0
+
+
+def folded(norm: nn.Module, weights_WC: Tensor) -> tuple[Tensor, Tensor]:
+    """The norm's weight and bias taken into the projection behind it: (weights (C, W), offset (C,))."""
+    weight, bias = getattr(norm, "weight", None), getattr(norm, "bias", None)
+    offset = weights_WC.new_zeros(weights_WC.shape[1]) if bias is None else bias @ weights_WC
+    scaled = weights_WC if weight is None else weights_WC * weight[:, None]
+    return scaled.t().contiguous(), offset
+
+
+class ConnectionCoefficients(FusableConnection):
     """alpha (R, C) and beta (R,), static or per token, under the papers' parameter names.
 
     `parts` are the column blocks of alpha at their initial values, [A_m | A_r] or [Y | A], each with what it is:
@@ -145,6 +164,44 @@ class ConnectionCoefficients(SublayerConnection):
     def _scaled(self, static: Tensor, raw: Tensor) -> Tensor:
         return torch.addcmul(static, raw, self.dynamic_alpha_scale) if self.scale else raw + static
 
+    def form(self, width: int, *, diagonal: bool) -> Form:
+        """Of the boundary before this sub-layer."""
+        rows, parts = len(self.frozen_beta if self.beta == "frozen" else self.static_beta), self.sizes[0]
+        if not self.dynamic_columns and self.beta != "dynamic":
+            return Form(rows, parts, width, "given", diagonal)
+        kind, eps = norm_kind(self.norm)
+        return Form(rows, parts, width, "affine", diagonal, norm=kind, eps=eps, tanh=self.tanh)
+
+    def operands(self) -> Operands:
+        """What `coefficients` computes with, one column for each of [alpha | beta]; columns that are not dynamic have
+        scale 0."""
+        beta = self.frozen_beta if self.beta == "frozen" else self.static_beta
+        fixed = torch.cat([self._alpha(None)[0, 0], beta[:, None]], dim=1)
+        if not self.dynamic_columns and self.beta != "dynamic":
+            return Operands(fixed)
+        dynamic: list[Tensor] = []
+        scales: list[Tensor] = []
+        taken = 0
+        for strength, size in zip([*self.strengths, self.beta], [*self.sizes, 1], strict=True):
+            last = len(scales) == len(self.sizes)
+            if strength != "dynamic":
+                weights = fixed.new_zeros(len(self._dynamic_weights()), size)
+                scale = fixed.new_zeros(1)
+            elif last:
+                weights = self.dynamic_beta_fn[:, None]
+                scale = self.dynamic_beta_scale if self.scale else fixed.new_ones(1)
+            else:
+                weights = self.dynamic_alpha_fn[:, taken : taken + size]
+                scale = self.dynamic_alpha_scale if self.scale else fixed.new_ones(1)
+                taken += size
+            dynamic.append(weights)
+            scales.append(scale.expand(size))
+        scale_RC = torch.cat(scales).expand(fixed.shape).contiguous()
+        return Operands(fixed, *folded(self.norm, torch.cat(dynamic, dim=1)), scale_RC)
+
+    def _dynamic_weights(self) -> Tensor:
+        return self.dynamic_alpha_fn if self.dynamic_columns else self.dynamic_beta_fn
+
     def mix(self, h_BTRW: Tensor) -> tuple[Tensor, Tensor]:
         """alphaᵀ H, (B, T, C, W) in the dtype of `h`, and beta. Computed in fp32 at least, also under autocast."""
         with torch.autocast(h_BTRW.device.type, enabled=False):
@@ -161,3 +218,8 @@ class ConnectionCoefficients(SublayerConnection):
             elif name.endswith("_scale") and state_dict[key].ndim == 0:
                 state_dict[key] = state_dict[key].reshape(1)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def first_of(stack: SublayerConnections) -> ConnectionCoefficients:
+    """The first sub-layer's connection, which is made as all of them are."""
+    return cast(ConnectionCoefficients, stack.sublayers[0])

@@ -13,8 +13,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.connections.base import Matrices, SublayerConnections, working_dtype
-from harness.connections.coefficients import DECAYED, SILENT, ConnectionCoefficients, check_sizes
+from harness.connections.base import Matrices, working_dtype
+from harness.connections.coefficients import DECAYED, SILENT, ConnectionCoefficients, check_sizes, first_of
+from harness.connections.kernels.form import Form
+from harness.connections.kernels.stack import FusableConnections
 from harness.connections.settings.base import NormType
 from harness.connections.settings.hyper import FracSettings, Strength
 
@@ -84,7 +86,7 @@ class FracConnection(ConnectionCoefficients):
         return Matrices(alpha[..., : self.rate], alpha[..., self.rate :], torch.diag_embed(beta))
 
 
-class FracConnections(SublayerConnections):
+class FracConnections(FusableConnections):
     """A network of Frac-Connections: splitting and joining are reshapes, so nothing is copied or summed."""
 
     decayed = DECAYED
@@ -93,7 +95,14 @@ class FracConnections(SublayerConnections):
     def __init__(self, settings: FracSettings, dim: int, sublayers: int):
         switches = settings.model_dump(exclude={"type", "rate"})
         super().__init__([FracConnection(dim, settings.rate, k, **switches) for k in range(sublayers)])
-        self.rate = settings.rate
+        self.rate, self.width = settings.rate, dim // settings.rate
+
+    def forms(self) -> tuple[Form, Form]:
+        form = first_of(self).form(self.width, diagonal=True)
+        return form, Form(self.rate, self.rate, self.width, "given", diagonal=True)
+
+    def exit_read(self, like: Tensor) -> Tensor:
+        return torch.eye(self.rate, 2 * self.rate + 1, dtype=torch.float32, device=like.device)
 
     def expand(self, x_BTD: Tensor) -> Tensor:
         return x_BTD.unflatten(-1, (self.rate, -1))

@@ -12,16 +12,20 @@ matrix for its diagonal of output weights.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
-from harness.connections.base import Matrices, SublayerConnection, SublayerConnections, make_norm, working_dtype
-from harness.connections.coefficients import DECAYED, SILENT, transposed_product
+from harness.connections.base import Matrices, make_norm, working_dtype
+from harness.connections.coefficients import DECAYED, SILENT, folded, norm_kind, transposed_product
+from harness.connections.kernels.form import Form, Operands
+from harness.connections.kernels.stack import FusableConnection, FusableConnections
 from harness.connections.settings.base import NormType
 from harness.connections.settings.generalized import FirstRead, GHCSettings
 
 
-class GeneralizedConnection(SublayerConnection):
+class GeneralizedConnection(FusableConnection):
     """The connection around one sub-layer (arXiv 2511.11238, Algorithm 2), for use in any model:
 
         mix, beta = c.width_connection(h)                       # h (B, T, N, W), mix (B, T, M+N, W)
@@ -88,6 +92,22 @@ class GeneralizedConnection(SublayerConnection):
         alpha, beta = torch.addcmul(static, raw, scale).split([self.fractions + self.slots, self.fractions], dim=-1)
         return alpha, beta
 
+    def form(self) -> Form:
+        """Of the boundary before this sub-layer."""
+        sizes = self.slots, self.fractions, self.dim // self.fractions
+        if not self.dynamic:
+            return Form(*sizes, "given")
+        kind, eps = norm_kind(self.norm)
+        return Form(*sizes, "affine", norm=kind, eps=eps, tanh=self.tanh)
+
+    def operands(self) -> Operands:
+        fixed = torch.cat([self.static_alpha, self.static_beta], dim=1)
+        if not self.dynamic:
+            return Operands(fixed)
+        weights = torch.cat([self.dynamic_alpha_fn, self.dynamic_beta_fn], dim=1)
+        scale = torch.cat([self.dynamic_alpha_scale, self.dynamic_beta_scale], dim=1)
+        return Operands(fixed, *folded(self.norm, weights * len(weights) ** -0.5), scale)
+
     def width_connection(self, h_BTNW: Tensor) -> tuple[Tensor, Tensor]:
         """`mix` (B, T, M+N, W), the fractions of the layer input then Âᵀ H; `beta` (B or 1, T or 1, N, M)."""
         with torch.autocast(h_BTNW.device.type, enabled=False):
@@ -116,7 +136,7 @@ class GeneralizedConnection(SublayerConnection):
         return Matrices(alpha[..., : self.fractions], alpha[..., self.fractions :], beta.transpose(-1, -2))
 
 
-class GeneralizedConnections(SublayerConnections):
+class GeneralizedConnections(FusableConnections):
     """A network of GHCs. In: slot i is fraction i mod m of the embedding. Out: fraction a is (n/m) times the mean of
     the slots i with i mod m = a.
 
@@ -132,7 +152,19 @@ class GeneralizedConnections(SublayerConnections):
         m, n = settings.fractions, settings.slots
         switches = settings.model_dump(exclude={"type", "fractions", "slots"})
         super().__init__([GeneralizedConnection(dim, m, n, k, **switches) for k in range(sublayers)])
-        self.fractions, self.slots = m, n
+        self.fractions, self.slots, self.width = m, n, dim // m
+
+    def forms(self) -> tuple[Form, Form]:
+        return cast(GeneralizedConnection, self.sublayers[0]).form(), Form(
+            self.slots, self.fractions, self.width, "given"
+        )
+
+    def exit_read(self, like: Tensor) -> Tensor:
+        n, m = self.slots, self.fractions
+        read = torch.zeros(n, m + n + m)
+        for slot in range(n):
+            read[slot, slot % m] = n / m / len(range(slot % m, n, m))
+        return read.to(like.device)
 
     def expand(self, x_BTD: Tensor) -> Tensor:
         x_BTMW = x_BTD.unflatten(-1, (self.fractions, -1))

@@ -15,8 +15,17 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from harness.connections.base import Matrices, SublayerConnections, replicate, sum_streams, write
-from harness.connections.coefficients import DECAYED, SILENT, ConnectionCoefficients, check_choice, check_sizes
+from harness.connections.base import Matrices, replicate, sum_streams, write
+from harness.connections.coefficients import (
+    DECAYED,
+    SILENT,
+    ConnectionCoefficients,
+    check_choice,
+    check_sizes,
+    first_of,
+)
+from harness.connections.kernels.form import Form
+from harness.connections.kernels.stack import FusableConnections, read_all
 from harness.connections.settings.base import NormType
 from harness.connections.settings.hyper import HyperSettings, Stagger, Strength
 
@@ -92,7 +101,7 @@ def initial_read(rate: int, layer_id: int, stagger: Stagger) -> Tensor:
     return read
 
 
-class HyperConnections(SublayerConnections):
+class HyperConnections(FusableConnections):
     """A network of Hyper-Connections: n copies of the embedding in, the sum of the streams out (Algorithm 1)."""
 
     decayed = DECAYED
@@ -101,7 +110,13 @@ class HyperConnections(SublayerConnections):
     def __init__(self, settings: HyperSettings, dim: int, sublayers: int):
         switches = settings.model_dump(exclude={"type", "rate", "output_init_scale"})
         super().__init__([HyperConnection(dim, settings.rate, k, **switches) for k in range(sublayers)])
-        self.rate = settings.rate
+        self.rate, self.dim = settings.rate, dim
+
+    def forms(self) -> tuple[Form, Form]:
+        return first_of(self).form(self.dim, diagonal=False), Form(self.rate, 1, self.dim, "given")
+
+    def exit_read(self, like: Tensor) -> Tensor:
+        return read_all(self.rate, like)
 
     def expand(self, x_BTD: Tensor) -> Tensor:
         return replicate(x_BTD, self.rate)

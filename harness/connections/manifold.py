@@ -24,8 +24,6 @@ from torch import Tensor, nn
 from harness.connections.base import (
     Branch,
     Matrices,
-    SublayerConnection,
-    SublayerConnections,
     inverse_rms,
     replicate,
     sum_streams,
@@ -33,6 +31,8 @@ from harness.connections.base import (
     write,
 )
 from harness.connections.coefficients import SCALE_AT_START, check_sizes, transposed_product
+from harness.connections.kernels.form import Form, Mixer, Operands
+from harness.connections.kernels.stack import FusableConnection, FusableConnections, read_all
 
 TINY = 1e-18
 """Keeps factors, and their squares in the backward pass, finite in fp32. It shows in sums below about 1e-10, that is
@@ -42,7 +42,7 @@ EPS = 1e-6
 """In the norm of the whole state. The paper's kernel has none (Eq. 15-16), the code of the models that ship it this."""
 
 
-class StreamConnection(SublayerConnection):
+class StreamConnection(FusableConnection):
     """What the three have in common. `phi` (N·D, C) is zero at first, `bias` (C,) says where all starts and `scale`
     is one number of 0.01 (the paper's Table 5) for each kind of coefficient; columns are [pre | post | res].
 
@@ -75,9 +75,15 @@ class StreamConnection(SublayerConnection):
         """H_pre (B, T, N), H_post (B, T, N) and H_res (B or 1, T or 1, N, N). `h` is in the working dtype."""
         flat = h_BTND.flatten(-2)
         projected = (flat @ self.phi) * inverse_rms(flat, EPS)
-        scale = torch.cat([s.expand(size) for s, size in zip(self.scale, self.sizes, strict=True)])
-        pre, post, *res = torch.addcmul(self.bias, projected, scale).split(self.sizes, dim=-1)
+        pre, post, *res = torch.addcmul(self.bias, projected, self._scales()).split(self.sizes, dim=-1)
         return torch.sigmoid(pre), 2 * torch.sigmoid(post), self.mixing(*res)
+
+    def _scales(self) -> Tensor:
+        """(C,): the scale of every column."""
+        return torch.cat([s.expand(size) for s, size in zip(self.scale, self.sizes, strict=True)])
+
+    def operands(self) -> Operands:
+        return Operands(self.bias, self.phi.t().contiguous(), None, self._scales())
 
     def width_connection(self, h_BTND: Tensor) -> tuple[Tensor, Tensor]:
         """`mix` (B, T, N+1, D), row 0 the layer input and the rest H_res X; `beta` (B, T, N), which is H_post."""
@@ -186,7 +192,7 @@ class PermutationConnection(StreamConnection):
         return (weights_BTK @ self.permutations).unflatten(-1, (self.rate, self.rate))
 
 
-class ManifoldConnections(SublayerConnections):
+class ManifoldConnections(FusableConnections):
     """A network of any of the three: n copies of the embedding in, the sum of the streams out, as in HC. The arXiv
     paper describes neither end. Means and learned weights are in use too; to a final norm sum and mean are the same."""
 
@@ -196,6 +202,24 @@ class ManifoldConnections(SublayerConnections):
     def __init__(self, modules: Sequence[StreamConnection], rate: int):
         super().__init__(modules)
         self.rate = rate
+
+    def forms(self) -> tuple[Form, Form] | None:
+        first = self.sublayers[0]
+        mixer: Mixer
+        if isinstance(first, ManifoldConnection):
+            mixer, iterations = "sinkhorn", first.iterations
+        elif isinstance(first, IdentityConnection):
+            mixer, iterations = "identity", 0
+        else:
+            return None
+        sizes = self.rate, 1, first.dim
+        return Form(*sizes, mixer, eps=EPS, iterations=iterations), Form(*sizes, "given")
+
+    def enter(self, x_BTD: Tensor) -> Tensor:
+        return replicate(x_BTD, self.rate)
+
+    def exit_read(self, like: Tensor) -> Tensor:
+        return read_all(self.rate, like)
 
     def expand(self, x_BTD: Tensor) -> Tensor:
         # Copies, not views: the sub-layers flatten the state, which would copy the first one besides.

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import traceback
+from dataclasses import asdict
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -139,11 +140,13 @@ def _train(config: dict[str, Any], data: Data, cell: CellDir, stop: threading.Ev
 
     from harness.run.finished import recipe_of
     from harness.training.fit import fit
+    from harness.training.recipe import path_of
 
     write_json(cell.path / "config.json", config)
     recipe = recipe_of(config, inputs_of(data))
     torch.set_num_threads(recipe.train.threads)
-    write_json(cell.path / "environment.json", {**environment(), **torch_environment()})
+    path = {"kernels": asdict(path_of(recipe))}
+    write_json(cell.path / "environment.json", {**environment(), **torch_environment(), **path})
     report = dict(data.report) if isinstance(data, Corpus) else {}
     write_json(cell.path / DATA, {"digests": config["digests"], **report})
     if isinstance(data, Corpus) and isinstance(data.tokenizer, SubwordTokenizer):

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 import torch
 
+from harness import connections
+from harness.connections.base import Connections
+from harness.connections.kernels.choose import Choice, choose
 from harness.connections.settings import ConnectionSettings
 from harness.data.inputs import Inputs
 from harness.data.settings import DataSettings, StdlibSettings
@@ -34,11 +37,26 @@ def device_of(settings: TrainSettings) -> torch.device:
 
 
 def build_model(recipe: Recipe) -> Network:
-    """The model at initialisation, from the recipe's own random streams."""
-    return build(
+    """The model at initialisation, from the recipe's own random streams, its connections on the path that the recipe
+    asks for. Raises UsageError for kernels that cannot be had."""
+    model = build(
         recipe.model,
         recipe.connection,
         recipe.inputs,
         backbone_seed=recipe.streams["backbone"],
         connection_seed=recipe.streams["connection"],
     )
+    _choose(model.connections, recipe.train)
+    return model
+
+
+def path_of(recipe: Recipe) -> Choice:
+    """The path that the connections of `build_model` are on. Raises UsageError as it does."""
+    with torch.device("meta"):
+        stack = connections.build(recipe.connection, recipe.model.width, recipe.model.sublayers)
+    return _choose(stack, recipe.train)
+
+
+def _choose(stack: Connections, settings: TrainSettings) -> Choice:
+    dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
+    return choose(stack, settings.kernels, device_of(settings), dtype)

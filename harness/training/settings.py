@@ -43,11 +43,16 @@ class TrainSettings(Settings):
     threads: int = Field(default=1, ge=1)
     """CPU threads of a cell. Other counts sum in another order, so bit-equality holds for one count."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    kernels: Literal["auto", "plain", "fused"] = "auto"
+    """How connections are computed: `auto` takes fused kernels where there are any, `plain` is PyTorch alone, `fused` is
+    kernels or an error. The path that was taken is recorded with the cell."""
 
     validation_images: int = Field(default=1000, ge=1)
     """Held-out images that the curve is judged on, spread evenly over the held-out side."""
 
-    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"log_every", "checkpoint_every", "threads", "device"})
+    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset(
+        {"log_every", "checkpoint_every", "threads", "device", "kernels"}
+    )
     """Keys that a cell's identity leaves out: logging, saving, and where it runs."""
 
     def identity(self, kind: Kind) -> dict[str, Any]:

@@ -1,25 +1,53 @@
 """The boundary between two sub-layers as one differentiable operation, and a state that is not always there.
 
 Between two boundaries a state is what its makers say: a tensor that was kept, and the links that lead from it to the
-state itself. Whoever needs it walks them, in the forward and again in the backward pass; only every `KEPT`-th is written.
+state itself. Whoever needs it walks them, in the forward and again in the backward pass; every `KEPT`-th is written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import ModuleType
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from harness.connections.kernels.form import Form, Link, Made, Operands
+from harness.connections.kernels.form import Form, Grads, Link, Made, Operands
 
 KEPT = 2
 """Of so many states one is kept. The others are made again from it, for a few products a number, where they would be
 written once and read twice."""
+
+
+class Backend(Protocol):
+    """A module of kernels."""
+
+    NAME: str
+    """What a cell records of the path that it took."""
+
+    def takes(self, x: Tensor) -> bool:
+        """Whether they are for such a tensor, by its device and dtype."""
+        ...
+
+    def forward(self, form: Form, state: Tensor, links: Sequence[Link], operands: Operands, keep: bool) -> Made:
+        """Everything that a boundary makes; `next` only where it is to be kept."""
+        ...
+
+    def backward(
+        self,
+        form: Form,
+        state: Tensor,
+        links: Sequence[Link],
+        operands: Operands,
+        made: Made,
+        g_next: Tensor | None,
+        g_x: Tensor | None,
+        g_coefficients: Tensor | None,
+    ) -> Grads:
+        """Gradients of what it was given; only the last link has any."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -34,21 +62,22 @@ class State:
     """(S, R, W): takes the gradient of the state. It is the state itself, or has only its shape."""
 
 
-def entry(form: Form, state_SRW: Tensor, operands: Operands, backend: ModuleType) -> tuple[State, Tensor, Tensor]:
+def entry(form: Form, state_SRW: Tensor, operands: Operands, backend: Backend) -> tuple[State, Tensor, Tensor]:
     """(state, x (S, P · W), coefficients) of the first sub-layer."""
-    x_SD, coefficients = _Entry.apply(form, backend, state_SRW, *operands)
+    x_SD, coefficients = cast(Any, _Entry).apply(form, backend, state_SRW, *operands)
     return State(state_SRW.detach(), (), state_SRW), x_SD, _or_given(coefficients, operands)
 
 
 def boundary(
-    form: Form, state: State, link: Link, operands: Operands, backend: ModuleType, *, last: bool = False
+    form: Form, state: State, link: Link, operands: Operands, backend: Backend, *, last: bool = False
 ) -> tuple[State, Tensor, Tensor]:
     """(state, x (S, P · W), coefficients) behind the sub-layer that `link` is made of. The state is that of the next
     boundary; behind the `last` there is none, and `state` as it was is given back."""
+    link = Link(link.out.contiguous(), link.coefficients.contiguous())
     links = (*state.links, Link(link.out.detach(), link.coefficients.detach()))
     keep = len(links) == KEPT and not last
     flat = [tensor for one in state.links for tensor in one]
-    handle, x_SD, coefficients = _Boundary.apply(
+    handle, x_SD, coefficients = cast(Any, _Boundary).apply(
         form, backend, keep, last, state.handle, state.tensor, *link, *operands, *flat
     )
     if last:
@@ -63,7 +92,7 @@ def _or_given(coefficients: Tensor | None, operands: Operands) -> Tensor:
 
 class _Entry(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, form: Form, backend: ModuleType, state: Tensor, *operands: Tensor | None) -> Any:
+    def forward(ctx: Any, form: Form, backend: Backend, state: Tensor, *operands: Any) -> Any:
         made = backend.forward(form, state, (), Operands(*operands), False)
         ctx.form, ctx.backend = form, backend
         ctx.save_for_backward(state, *operands, made.coefficients, made.raw, made.stats)
@@ -75,9 +104,7 @@ class _Entry(torch.autograd.Function):
     def backward(ctx: Any, g_x: Tensor | None, g_coefficients: Tensor | None) -> Any:
         state, fixed, weights, offset, scale, *made = ctx.saved_tensors
         operands = Operands(fixed, weights, offset, scale)
-        grads = ctx.backend.backward(
-            ctx.form, state, (), operands, Made(None, None, *made), None, g_x, g_coefficients
-        )
+        grads = ctx.backend.backward(ctx.form, state, (), operands, Made(None, None, *made), None, g_x, g_coefficients)
         return None, None, grads.state, grads.fixed, grads.weights, grads.offset, grads.scale
 
 
@@ -86,22 +113,20 @@ class _Boundary(torch.autograd.Function):
     def forward(
         ctx: Any,
         form: Form,
-        backend: ModuleType,
+        backend: Backend,
         keep: bool,
         last: bool,
         handle: Tensor,
         state: Tensor,
         out: Tensor,
         coefficients: Tensor,
-        *rest: Tensor | None,
+        *rest: Any,
     ) -> Any:
         operands, earlier = Operands(*rest[:4]), rest[4:]
         links = _links((*earlier, out, coefficients))
         made = backend.forward(form, state, links, operands, keep)
         ctx.form, ctx.backend = form, backend
-        ctx.save_for_backward(
-            state, *operands, made.coefficients, made.raw, made.stats, *earlier, out, coefficients
-        )
+        ctx.save_for_backward(state, *operands, made.coefficients, made.raw, made.stats, *earlier, out, coefficients)
         ctx.set_materialize_grads(False)
         following = made.next
         if following is None and not last:

@@ -1,11 +1,11 @@
 """What a boundary between two sub-layers is, and what it is given: the words that all its implementations share.
 
-Axes: S tokens (B · T), R rows of a state (streams, fractions, slots), P parts of a sub-layer's input and output, W width
-of a row (D = P · W), C columns of coefficients [read P | carry R | write Q], K raw numbers that coefficients are made of.
+Axes: S tokens (B · T), R rows of a state (streams, fractions, slots), P parts of a sub-layer's input and output, W
+width of a row (D = P · W), C columns of coefficients [read P | carry R | write Q], K raw numbers that they are made of.
 
 Behind sub-layer k, with its input state h (S, R, W), its output `out` (S, P · W) and its coefficients (S, R, C), stands
 
-    next[j] = sum_i carry[i, j] h[i] + written[j]        written[j] = sum_q write[j, q] out_q, or write[j] out_j (diagonal)
+    next[j] = sum_i carry[i, j] h[i] + written[j]     written[j] = sum_q write[j, q] out_q, or write[j] out_j (diagonal)
 
 and sub-layer k+1 makes its own coefficients of `next` and reads x_p = sum_i read[i, p] next[i]. All of it is one pass
 over the state. At the entry there is no sub-layer behind (`next` is h), at the exit none before (`given` coefficients).
@@ -72,8 +72,8 @@ class Operands(NamedTuple):
     given: `fixed` (R, C), the coefficients themselves.
     affine: raw = norm(next[i]) · weights (C, W) for every row; coefficients = fixed (R, C) + scale (R, C) ∘
     tanh(raw + offset (C,)). `weights` holds the norm's weight, `offset` its bias times the projection.
-    sinkhorn, identity: raw = x̂ · weights (K, R · W) with x̂ the RMS-normed state, row after row; fixed (K,) + scale (K,)
-    ∘ raw is split into [pre | post | res], and read = sigmoid(pre), write = 2 sigmoid(post), carry = Sinkhorn(res)ᵀ or I.
+    sinkhorn, identity: raw = x̂ · weights (K, R · W) with x̂ the RMS-normed state, row after row; fixed (K,) + scale
+    (K,) ∘ raw is split into [pre | post | res]: read = σ(pre), write = 2σ(post), carry = Sinkhorn(res)ᵀ or I.
     """
 
     fixed: Tensor
@@ -94,8 +94,8 @@ class Made(NamedTuple):
 
     next: Tensor | None
     """(S, R, W), where it is to be kept."""
-    x: Tensor
-    """(S, P · W): the next sub-layer's input."""
+    x: Tensor | None
+    """(S, P · W): the next sub-layer's input. (A backward pass has no use for it.)"""
     coefficients: Tensor | None
     """(S, R, C) in fp32; None where they are given."""
     raw: Tensor | None

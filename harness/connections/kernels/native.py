@@ -13,6 +13,8 @@ from torch import Tensor
 from harness.connections.kernels.compiler import Problem, library
 from harness.connections.kernels.form import Form, Grads, Link, Made, Operands
 
+NAME = "native"
+
 MOST_LINKS = 4
 """As in rows.h."""
 
@@ -37,6 +39,11 @@ class _Boundary(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("next", "x", "made", "raw", "stats", "g_next", "g_x", "g_made")),
         *((f"g_{name}", ctypes.c_void_p) for name in ("state", "out", "coefficients", *Operands._fields)),
     )
+
+
+def takes(x: Tensor) -> bool:
+    """fp32 on a CPU."""
+    return x.device.type == "cpu" and x.dtype == torch.float32
 
 
 def problem(form: Form) -> str | None:

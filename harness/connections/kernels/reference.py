@@ -1,4 +1,4 @@
-"""The boundary in plain PyTorch, written from the equations: what every kernel is held to. In any dtype, differentiable."""
+"""The boundary in plain PyTorch, from the equations: what every kernel is held to. In any dtype, differentiable."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from harness.connections.manifold import sinkhorn
 
 
 def boundary(form: Form, state_SRW: Tensor, links: Sequence[Link], operands: Operands) -> tuple[Tensor, Tensor, Tensor]:
-    """(next (S, R, W), x (S, P · W), coefficients (S, R, C) or (R, C)), all in the dtype of the state. `links` lead from
-    the state to the next, one after another."""
+    """(next (S, R, W), x (S, P · W), coefficients (S, R, C) or (R, C)), in the dtype of the state. `links` lead from it
+    to the next, one after another."""
     for link in links:
         state_SRW = combine(form, state_SRW, link)
     coefficients = coefficients_of(form, state_SRW, operands)
