@@ -37,7 +37,8 @@ def environment_key() -> str:
     return f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, {cpu_model()}"
 
 
-def losses(model: str, name: str, precision: str) -> list[float]:
+def losses(model: str, name: str, precision: str, kernels: str = "plain") -> list[float]:
+    """Of the plain path, which is the same code on every machine, unless another is asked for."""
     from pydantic import TypeAdapter
 
     from harness.connections.settings import AnyConnection
@@ -57,7 +58,7 @@ def losses(model: str, name: str, precision: str) -> list[float]:
         connection=TypeAdapter(AnyConnection).validate_python({**CONNECTIONS, **RELATIVES}[name]),
         model=shape,
         train=TrainSettings(steps=20, batch_size=4, lr=2e-3, warmup_steps=4, log_every=1, validate_every=20,
-                            validation_tokens=256, precision=precision, device="cpu"),
+                            validation_tokens=256, precision=precision, device="cpu", kernels=kernels),
         inputs=inputs_of(data),
         data=data_settings() if "text" in shape.DATA else images,
         streams={"backbone": 1, "connection": 2, "data": 3, "dropout": 4},

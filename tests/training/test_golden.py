@@ -7,6 +7,7 @@ import json
 
 import pytest
 from training.make_golden import CASES, GOLDEN, case_name, environment_key, losses
+from training_support import CONNECTIONS
 
 
 @pytest.mark.parametrize(("model", "name", "precision"), CASES)
@@ -23,6 +24,14 @@ def test_per_step_losses_are_the_golden_ones(model: str, name: str, precision: s
         assert found[:10] == pytest.approx(expected[:10], rel=2e-5)
     else:
         assert found[:5] == pytest.approx(expected[:5], rel=2e-2)
+
+
+@pytest.mark.parametrize("name", [name for name in CONNECTIONS if name != "residual"])
+def test_the_fused_path_has_the_golden_losses_but_for_rounding(name: str) -> None:
+    golden = json.loads(GOLDEN.read_text())["losses"]
+    plain = next(losses for losses in golden.values() if f"{name}/fp32" in losses)[f"{name}/fp32"]
+    fused = losses("decoder", name, "fp32", "auto")
+    assert fused[:10] == pytest.approx(plain[:10], rel=2e-5)
 
 
 def test_the_golden_losses_fall_and_differ_between_connections() -> None:

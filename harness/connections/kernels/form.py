@@ -93,7 +93,7 @@ class Made(NamedTuple):
     """What a boundary makes."""
 
     next: Tensor | None
-    """(S, R, W), where it is to be kept."""
+    """(S, R, W), where it is to be kept; at the entry it is there already."""
     x: Tensor | None
     """(S, P · W): the next sub-layer's input. (A backward pass has no use for it.)"""
     coefficients: Tensor | None

@@ -60,7 +60,7 @@ def forward(form: Form, state: Tensor, links: Sequence[Link], operands: Operands
     tokens, dynamic = len(state), form.mixer != "given"
     small = (tokens, form.raw) if form.joint else (tokens, form.rows, form.raw)
     made = Made(
-        next=state.new_empty(tokens, form.rows, form.width) if keep else None,
+        next=state.new_empty(tokens, form.rows, form.width) if keep and links else None,
         x=state.new_empty(tokens, form.parts * form.width),
         coefficients=state.new_empty(tokens, form.rows, form.columns) if dynamic else None,
         raw=state.new_empty(small) if dynamic else None,

@@ -13,25 +13,24 @@ INLINE void add_slice(const float *h, int64_t row, Vec *sums, int d, int n)
     EACH(i, ROWS) sums[i] += load(h + i * row + d, n);
 }
 
-/* x - mean in the entries that there are: a partial vector's others stay zero. */
-INLINE Vec centred(const float *h, float mean, int n)
+/* A number in the entries that there are: a partial vector's others stay zero. */
+INLINE Vec part(float x, int n)
 {
-    Vec v = load(h, n);
-    if (NORM == 1) {
-        Vec m = {0};
-        EACH(l, V) m[l] = l < n ? mean : 0.0f;
-        v -= m;
-    }
+    Vec v = {0};
+    EACH(l, V) v[l] = l < n ? x : 0.0f;
     return v;
 }
 
+INLINE Vec centred(const float *h, float mean, int n) { return NORM == 1 ? load(h, n) - part(mean, n) : load(h, n); }
+
 INLINE void project_slice(
-    const float *h, int64_t row, const float *mean, const float *weights, Vec *squares, Vec *sums, int first, int d, int n)
+    const float *h, int64_t row, const float *mean, const float *weights, Vec *left, Vec *squares, Vec *sums, int first, int d, int n)
 {
     Vec v[PROJECTED];
     EACH(k, PROJECTED)
     {
         v[k] = first + k < ROWS ? centred(h + (first + k) * row + d, mean[first + k], n) : (Vec){0};
+        if (NORM == 1) left[k] += v[k];
         squares[k] += v[k] * v[k];
     }
     EACH(c, COLUMNS)
@@ -41,8 +40,16 @@ INLINE void project_slice(
     }
 }
 
-/* Mean and 1/deviation of every row, and the projections of the normed rows. */
-INLINE void project(const Boundary *b, const float *h, int64_t row, float *mean, float *factor, float *raw)
+/* What a row's mean leaves over: of numbers of thousands that differ by ones, a float's mean is off by 0.001, and G times
+ * the row would show it a thousandfold. */
+INLINE void left_over(const float *h, int64_t row, const float *mean, Vec *left, int d, int n)
+{
+    EACH(i, ROWS) left[i] += centred(h + i * row + d, mean[i], n);
+}
+
+/* Mean and 1/deviation of every row, and the projections of the normed rows. `totals` are the sums of the weights. */
+INLINE void project(
+    const Boundary *b, const float *totals, const float *h, int64_t row, float *mean, float *factor, float *raw)
 {
     if (NORM == 1) {
         Vec sums[ROWS];
@@ -52,18 +59,19 @@ INLINE void project(const Boundary *b, const float *h, int64_t row, float *mean,
         EACH(i, ROWS) mean[i] /= WIDTH;
     }
     for (int first = 0; first < ROWS; first += PROJECTED) {
-        Vec sums[PROJECTED * COLUMNS], squares[PROJECTED];
-        float dots[PROJECTED * COLUMNS + V], square[PROJECTED + V];
-        EACH(k, PROJECTED) squares[k] = (Vec){0};
+        Vec sums[PROJECTED * COLUMNS], squares[PROJECTED], left[PROJECTED];
+        float dots[PROJECTED * COLUMNS + V], square[PROJECTED + V], more[PROJECTED + V] = {0};
+        EACH(k, PROJECTED) squares[k] = left[k] = (Vec){0};
         EACH(k, PROJECTED)
         EACH(c, COLUMNS) sums[k * COLUMNS + c] = (Vec){0};
-        SLICES(project_slice(h, row, mean, b->weights, squares, sums, first, d, n));
+        SLICES(project_slice(h, row, mean, b->weights, left, squares, sums, first, d, n));
         reduce(sums, PROJECTED * COLUMNS, dots);
         reduce(squares, PROJECTED, square);
+        if (NORM == 1) reduce(left, PROJECTED, more);
         for (int k = 0; k < PROJECTED && first + k < ROWS; k++) {
-            const float f = NORM ? 1.0f / sqrtf(square[k] / WIDTH + b->eps) : 1.0f;
+            const float m = more[k] / WIDTH, f = NORM ? 1.0f / sqrtf(square[k] / WIDTH - m * m + b->eps) : 1.0f;
             factor[first + k] = f;
-            EACH(c, COLUMNS) raw[(first + k) * COLUMNS + c] = dots[k * COLUMNS + c] * f;
+            EACH(c, COLUMNS) raw[(first + k) * COLUMNS + c] = (dots[k * COLUMNS + c] - m * totals[c]) * f;
         }
     }
 }
@@ -80,8 +88,16 @@ INLINE void repeat_offset(const Boundary *b, float *offsets)
     for (int k = 0; AFFINE && k < SMALL; k++) offsets[k] = b->offset[k % COLUMNS];
 }
 
+static void sum_weights(const Boundary *b, float *totals)
+{
+    for (int k = 0; AFFINE && k < COLUMNS; k++)
+        for (int d = 0; d < WIDTH; d++) totals[k] += b->weights[k * WIDTH + d];
+}
+
 void forward(const Boundary *b)
 {
+    float totals[COLUMNS] = {0};
+    sum_weights(b, totals);
 #pragma omp parallel num_threads(b->threads)
     {
         float scratch[2 * STATE] __attribute__((aligned(64)));
@@ -96,7 +112,7 @@ void forward(const Boundary *b)
             const float *h = state_behind(b, s, b->links, scratch, scratch + STATE, copy, &row);
             const float *c = b->fixed;
             if (AFFINE) {
-                project(b, h, row, mean, factor, raw);
+                project(b, totals, h, row, mean, factor, raw);
                 mix(b, offsets, raw, squashed, made);
                 c = made;
                 memcpy(b->made + s * SMALL, made, sizeof made);
@@ -140,14 +156,14 @@ INLINE void back_to_raw(const Boundary *b, int64_t s, const float *offsets, cons
 
 /* G of a slice: what comes from behind, from the input that was read, and through the coefficients. */
 INLINE void gradient_slice(
-    const Boundary *b, const float *h, int64_t row, const float *c, const float *mean, const float *factor,
-    const float *g_raw, const float *constant, const float *along, const float *g_next, const float *g_x, float *g, Sums *sums, int d, int n)
+    const Boundary *b, const float *h, int64_t row, const float *c, const float *mean, const float *left,
+    const float *factor, const float *g_raw, const float *constant, const float *along, const float *g_next, const float *g_x, float *g, Sums *sums, int d, int n)
 {
     Vec unit[ROWS], sum[ROWS];
     if (AFFINE) {
         EACH(i, ROWS)
         {
-            unit[i] = centred(h + i * row + d, mean[i], n) * factor[i];
+            unit[i] = (centred(h + i * row + d, mean[i], n) - part(left[i], n)) * factor[i];
             sum[i] = (Vec){0};
         }
         for (int k = 0; k < COLUMNS; k++) {
@@ -194,7 +210,8 @@ INLINE void backward_token(const Boundary *b, int64_t s, const float *offsets, c
     }
     const float *g_x = b->g_x ? b->g_x + s * OUTPUT : NULL, *g_next = b->g_next ? b->g_next + s * STATE : NULL;
     const float *c = AFFINE ? b->made + s * SMALL : b->fixed;
-    float g_raw[SMALL], mean[ROWS], factor[ROWS], constant[ROWS], along[ROWS], dots[ROWS * PARTS + V] = {0};
+    float g_raw[SMALL], mean[ROWS], factor[ROWS], constant[ROWS], along[ROWS], left[ROWS + V] = {0};
+    float dots[ROWS * PARTS + V] = {0};
     Vec read[ROWS * PARTS];
     EACH(k, ROWS * PARTS) read[k] = (Vec){0};
     if (g_x) SLICES(dots_slice(next, next_row, g_x, read, d, n));
@@ -210,11 +227,18 @@ INLINE void backward_token(const Boundary *b, int64_t s, const float *offsets, c
                 along[i] += g_raw[i * COLUMNS + k] * b->raw[s * SMALL + i * COLUMNS + k] / WIDTH;
             }
         }
+        if (NORM == 1) {
+            Vec more[ROWS];
+            EACH(i, ROWS) more[i] = (Vec){0};
+            SLICES(left_over(next, next_row, mean, more, d, n));
+            reduce(more, ROWS, left);
+            EACH(i, ROWS) left[i] /= WIDTH;
+        }
     } else {
         EACH(k, ROWS * PARTS) sums->read[k] += read[k];
     }
     float *g = last < 0 ? b->g_state + s * STATE : scratch + 3 * STATE;
-    SLICES(gradient_slice(b, next, next_row, c, mean, factor, g_raw, constant, along, g_next, g_x, g, sums, d, n));
+    SLICES(gradient_slice(b, next, next_row, c, mean, left, factor, g_raw, constant, along, g_next, g_x, g, sums, d, n));
     if (last < 0) return;
     const int64_t each = b->coefficients_token[last];
     back_through_link(
@@ -245,8 +269,7 @@ static void add_sums(const Boundary *b, const Sums *sums)
 int backward(const Boundary *b)
 {
     float totals[COLUMNS] = {0};
-    for (int k = 0; AFFINE && k < COLUMNS; k++)
-        for (int d = 0; d < WIDTH; d++) totals[k] += b->weights[k * WIDTH + d];
+    sum_weights(b, totals);
     Sums *all = zeros(b->threads * sizeof(Sums));
     if (!all) return 1;
 #pragma omp parallel num_threads(b->threads)
