@@ -22,7 +22,7 @@ from harness.training.keeper import Journal, Keeper
 from harness.training.meters import peak_memory
 from harness.training.module import Trained
 from harness.training.objective import Objective, make_objective
-from harness.training.recipe import Recipe, build_model
+from harness.training.recipe import Recipe, build_model, device_of
 from harness.training.settings import CHECKPOINT, TrainSettings
 
 
@@ -140,6 +140,8 @@ class _Batches:
 
     def __init__(self, objective: Objective, start: int, settings: TrainSettings):
         self.objective, self.start, self.settings = objective, start, settings
+        # From other memory a copy to the device waits until that has done all it was given: once a step.
+        self.pinned = device_of(settings).type == "cuda"
 
     def __len__(self) -> int:
         return self.settings.steps * self.settings.micro_batches
@@ -148,6 +150,8 @@ class _Batches:
         piece = self.settings.micro_batch_size or self.settings.batch_size
         for step in range(self.start, self.settings.steps):
             batch = [torch.from_numpy(array) for array in self.objective.batch(step)]
+            if self.pinned:
+                batch = [tensor.pin_memory() for tensor in batch]
             for first in range(0, self.settings.batch_size, piece):
                 yield tuple(tensor[first : first + piece] for tensor in batch)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.data.batches import FIRST_DIGEST, chain_digest
+from harness.data.batches import FIRST_DIGEST, Batch, chain_digest
 from harness.errors import DivergedError
 from harness.training.diagnose import DIAGNOSTICS, Depth, Diagnosis, Values
 from harness.training.meters import Throughput, saved_activation_bytes
@@ -29,12 +29,27 @@ from harness.training.recipe import Recipe
 from harness.training.stability import Spikes
 
 
+def seed_generators(seed: int, device: torch.device) -> None:
+    """What `torch.manual_seed` does for the CPU and for `device`. That one keeps the call for every backend that is not
+    there, each with the stack as text, which from here takes more than a millisecond."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+
+
 class Journal(Protocol):
     """Where a run writes its curve."""
 
     def write(self, kind: str, step: int, values: dict[str, float], **extra: Any) -> None: ...
     def sync(self) -> None: ...
     def rewind(self, step: int) -> None: ...
+
+
+def _whole(parts: Sequence[tuple[Tensor, ...]]) -> Batch:
+    """The batch of a step from those of its micro-batches."""
+    if len(parts) == 1:
+        return tuple(tensor.numpy() for tensor in parts[0])
+    return tuple(np.concatenate([part.numpy() for part in each]) for each in zip(*parts, strict=True))
 
 
 class Keeper(pl.Callback):
@@ -115,7 +130,7 @@ class Keeper(pl.Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, index: int) -> None:
         # Dropout of step s is a function of (dropout seed, s), like its batch; no random state has to be saved.
         if not self._parts:
-            torch.manual_seed((self.recipe.streams["dropout"] + trainer.global_step) % 2**63)
+            seed_generators((self.recipe.streams["dropout"] + trainer.global_step) % 2**63, module.device)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int
@@ -125,8 +140,7 @@ class Keeper(pl.Callback):
         if len(self._parts) < self.settings.micro_batches:
             return
         step = trainer.global_step
-        whole = [np.concatenate([part.numpy() for part in parts]) for parts in zip(*module.host_batches, strict=True)]
-        self.batch_digest = chain_digest(self.batch_digest, tuple(whole))
+        self.batch_digest = chain_digest(self.batch_digest, _whole(module.host_batches))
         self.losses.append(self._parts[0] if len(self._parts) == 1 else torch.stack(self._parts).sum())
         assert module.grad_norm is not None
         self.grad_norms.append(module.grad_norm)

@@ -26,6 +26,15 @@ class Trained(pl.LightningModule):
         """(K,), by branch, of the last step that a validation follows."""
         self.auxiliary: dict[str, Tensor] = {}
         self.host_batches: list[tuple[Tensor, ...]] = []
+        self._clipped: list[nn.Parameter] = []
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Lightning notes in this attribute which hook it is in, fifty times a step, and a module searches whatever it
+        is given for parameters."""
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
 
     def on_before_batch_transfer(self, batch: tuple[Tensor, ...], dataloader_idx: int) -> tuple[Tensor, ...]:
         """Keep the batch where it was made: its digest must not make the device wait."""
@@ -44,6 +53,7 @@ class Trained(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = make_optimizer(self.model, self.settings)
+        self._clipped = list(self.model.parameters())
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, self.settings))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -52,7 +62,7 @@ class Trained(pl.LightningModule):
         if self.settings.validates(self.trainer.global_step + 1):
             self.branch_grad_norms = torch.stack([_grad_norm(branch) for branch in self.model.branches])
         limit = self.settings.clip or float("inf")
-        self.grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        self.grad_norm = torch.nn.utils.clip_grad_norm_(self._clipped, limit)
 
     def judge(self) -> dict[str, float]:
         """The objective's held-out metrics, and what the model reports of itself on the same data (expert loads)."""
