@@ -31,11 +31,20 @@ def test_of_any_form_it_is_the_reference(form: Form, tokens: int, links: int, ke
     assert {name: gap for name, gap in found.items() if not gap <= LIMIT} == {}
 
 
-@pytest.mark.parametrize("form", [DHC, DFC, MHC, Form(4, 1, 32, "given"), Form(MOST_ROWS, 1, 33, "affine", norm="rms")], ids=str)
+@pytest.mark.parametrize(
+    "form", [DHC, DFC, MHC, Form(4, 1, 32, "given"), Form(MOST_ROWS, 1, 33, "affine", norm="rms")], ids=str
+)
 def test_at_the_sizes_of_vectors(form: Form) -> None:
     found = gaps(case(form, 64, 2, seed=1))
     assert {name: gap for name, gap in found.items() if not gap <= LIMIT} == {}
-    assert {"x", "next", "gradient of state", "gradient of out", "gradient of coefficients", "gradient of fixed"} <= found.keys()
+    assert {
+        "x",
+        "next",
+        "gradient of state",
+        "gradient of out",
+        "gradient of coefficients",
+        "gradient of fixed",
+    } <= found.keys()
 
 
 @pytest.mark.parametrize("form", [DHC, DFC, MHC], ids=str)

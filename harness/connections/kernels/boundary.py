@@ -8,46 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from harness.connections.kernels.form import Form, Grads, Link, Made, Operands
+from harness.connections.kernels import operators
+from harness.connections.kernels.form import Link, Made, Operands
 
 KEPT = 2
 """Of so many states one is kept. The others are made again from it, for a few products a number, where they would be
 written once and read twice."""
-
-
-class Backend(Protocol):
-    """A module of kernels."""
-
-    NAME: str
-    """What a cell records of the path that it took."""
-
-    def takes(self, x: Tensor) -> bool:
-        """Whether they are for such a tensor, by its device and dtype."""
-        ...
-
-    def forward(self, form: Form, state: Tensor, links: Sequence[Link], operands: Operands, keep: bool) -> Made:
-        """Everything that a boundary makes; `next` only where it is to be kept."""
-        ...
-
-    def backward(
-        self,
-        form: Form,
-        state: Tensor,
-        links: Sequence[Link],
-        operands: Operands,
-        made: Made,
-        g_next: Tensor | None,
-        g_x: Tensor | None,
-        g_coefficients: Tensor | None,
-    ) -> Grads:
-        """Gradients of what it was given; only the last link has any."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -62,14 +34,14 @@ class State:
     """(S, R, W): takes the gradient of the state. It is the state itself, or has only its shape."""
 
 
-def entry(form: Form, state_SRW: Tensor, operands: Operands, backend: Backend) -> tuple[State, Tensor, Tensor]:
-    """(state, x (S, P · W), coefficients) of the first sub-layer."""
-    x_SD, coefficients = cast(Any, _Entry).apply(form, backend, state_SRW, *operands)
+def entry(key: str, state_SRW: Tensor, operands: Operands) -> tuple[State, Tensor, Tensor]:
+    """(state, x (S, P · W), coefficients) of the first sub-layer. `key` names the form and the kernels."""
+    x_SD, coefficients = cast(Any, _Entry).apply(key, state_SRW, *operands)
     return State(state_SRW.detach(), (), state_SRW), x_SD, _or_given(coefficients, operands)
 
 
 def boundary(
-    form: Form, state: State, link: Link, operands: Operands, backend: Backend, *, last: bool = False
+    key: str, state: State, link: Link, operands: Operands, *, last: bool = False
 ) -> tuple[State, Tensor, Tensor]:
     """(state, x (S, P · W), coefficients) behind the sub-layer that `link` is made of. The state is that of the next
     boundary; behind the `last` there is none, and `state` as it was is given back."""
@@ -78,7 +50,7 @@ def boundary(
     keep = len(links) == KEPT and not last
     flat = [tensor for one in state.links for tensor in one]
     handle, x_SD, coefficients = cast(Any, _Boundary).apply(
-        form, backend, keep, last, state.handle, state.tensor, *link, *operands, *flat
+        key, keep, last, state.handle, state.tensor, *link, *operands, *flat
     )
     if last:
         return state, x_SD, _or_given(coefficients, operands)
@@ -92,9 +64,9 @@ def _or_given(coefficients: Tensor | None, operands: Operands) -> Tensor:
 
 class _Entry(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, form: Form, backend: Backend, state: Tensor, *operands: Any) -> Any:
-        made = backend.forward(form, state, (), Operands(*operands), False)
-        ctx.form, ctx.backend = form, backend
+    def forward(ctx: Any, key: str, state: Tensor, *operands: Any) -> Any:
+        made = operators.forward(key, False, state, (), Operands(*operands))
+        ctx.key = key
         ctx.save_for_backward(state, *operands, made.coefficients, made.raw, made.stats)
         ctx.set_materialize_grads(False)
         return made.x, made.coefficients
@@ -102,18 +74,17 @@ class _Entry(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g_x: Tensor | None, g_coefficients: Tensor | None) -> Any:
-        state, fixed, weights, offset, scale, *made = ctx.saved_tensors
-        operands = Operands(fixed, weights, offset, scale)
-        grads = ctx.backend.backward(ctx.form, state, (), operands, Made(None, None, *made), None, g_x, g_coefficients)
-        return None, None, grads.state, grads.fixed, grads.weights, grads.offset, grads.scale
+        state, fixed, weights, offset, scale, *kept = ctx.saved_tensors
+        operands, made = Operands(fixed, weights, offset, scale), Made(None, None, *kept)
+        grads = operators.backward(ctx.key, state, (), operands, made, None, g_x, g_coefficients)
+        return None, grads.state, grads.fixed, grads.weights, grads.offset, grads.scale
 
 
 class _Boundary(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        form: Form,
-        backend: Backend,
+        key: str,
         keep: bool,
         last: bool,
         handle: Tensor,
@@ -122,11 +93,10 @@ class _Boundary(torch.autograd.Function):
         coefficients: Tensor,
         *rest: Any,
     ) -> Any:
-        operands, earlier = Operands(*rest[:4]), rest[4:]
-        links = _links((*earlier, out, coefficients))
-        made = backend.forward(form, state, links, operands, keep)
-        ctx.form, ctx.backend = form, backend
-        ctx.save_for_backward(state, *operands, made.coefficients, made.raw, made.stats, *earlier, out, coefficients)
+        operands, links = Operands(*rest[:4]), _links((*rest[4:], out, coefficients))
+        made = operators.forward(key, keep, state, links, operands)
+        ctx.key = key
+        ctx.save_for_backward(state, *operands, made.coefficients, made.raw, made.stats, *rest[4:], out, coefficients)
         ctx.set_materialize_grads(False)
         following = made.next
         if following is None and not last:
@@ -137,11 +107,10 @@ class _Boundary(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, g_next: Tensor | None, g_x: Tensor | None, g_coefficients: Tensor | None) -> Any:
         state, fixed, weights, offset, scale, coefficients, raw, stats, *flat = ctx.saved_tensors
-        made = Made(None, None, coefficients, raw, stats)
-        operands = Operands(fixed, weights, offset, scale)
-        grads = ctx.backend.backward(ctx.form, state, _links(flat), operands, made, g_next, g_x, g_coefficients)
+        operands, made = Operands(fixed, weights, offset, scale), Made(None, None, coefficients, raw, stats)
+        grads = operators.backward(ctx.key, state, _links(flat), operands, made, g_next, g_x, g_coefficients)
         return (
-            None, None, None, None, grads.state, None, grads.out, grads.coefficients,
+            None, None, None, grads.state, None, grads.out, grads.coefficients,
             grads.fixed, grads.weights, grads.offset, grads.scale, *[None] * (len(flat) - 2),
         )  # fmt: skip
 

@@ -9,8 +9,8 @@ import torch
 
 from harness.connections.base import Connections
 from harness.connections.kernels import native
-from harness.connections.kernels.boundary import Backend
 from harness.connections.kernels.form import MOST_ROWS, Form
+from harness.connections.kernels.operators import Backend
 from harness.connections.kernels.stack import FusableConnections
 from harness.errors import UsageError
 
@@ -33,13 +33,13 @@ def choose(stack: Connections, kernels: Kernels, device: torch.device, dtype: to
     """Lets `stack` take the kernels for streams of this dtype on this device, and says which. What it is given later
     that they are not for goes the plain way. Raises UsageError where kernels are asked for and there are none."""
     if isinstance(stack, FusableConnections):
-        stack.kernels = None
+        stack.use(None)
     if kernels == "plain":
         return Choice(PLAIN, "asked for")
     found = _backend(stack, device, dtype)
     if not isinstance(found, str):
         assert isinstance(stack, FusableConnections)
-        stack.kernels = found
+        stack.use(found)
         return Choice(found.NAME)
     if kernels == "fused":
         raise UsageError(f"kernels: 'fused' cannot be had: {found}; 'auto' would take plain PyTorch")

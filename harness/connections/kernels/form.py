@@ -13,7 +13,7 @@ over the state. At the entry there is no sub-layer behind (`next` is h), at the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, NamedTuple
 
 from torch import Tensor
@@ -43,6 +43,11 @@ class Form:
     tanh: bool = True
     iterations: int = 0
     """Of Sinkhorn's."""
+
+    @property
+    def key(self) -> str:
+        """A word that tells it from all others."""
+        return " ".join(str(getattr(self, field.name)) for field in fields(self))
 
     @property
     def written(self) -> int:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from harness.connections.base import Branch, SublayerConnection, SublayerConnections
-from harness.connections.kernels.boundary import Backend, boundary, entry
+from harness.connections.kernels.boundary import boundary, entry
 from harness.connections.kernels.form import Form, Link, Operands
+from harness.connections.kernels.operators import Backend, key_of
 
 
 class FusableConnection(SublayerConnection):
@@ -23,10 +24,20 @@ class FusableConnection(SublayerConnection):
 
 
 class FusableConnections(SublayerConnections):
-    """A stack of such connections. With `kernels` it goes from boundary to boundary, where they take such an embedding;
-    else sub-layer by sub-layer, in plain PyTorch."""
+    """A stack of such connections. Told to `use` kernels it goes from boundary to boundary, where they take such an
+    embedding; else sub-layer by sub-layer, in plain PyTorch."""
 
     kernels: Backend | None = None
+    _keys = "", ""
+
+    def use(self, kernels: Backend | None) -> None:
+        """Takes these kernels from now on, or none. Raises ValueError for a variant that has none."""
+        if kernels is not None:
+            forms = self.forms()
+            if forms is None:
+                raise ValueError(f"{type(self.sublayers[0]).__name__} has no kernels")
+            self._keys = key_of(forms[0], kernels), key_of(forms[1], kernels)
+        self.kernels = kernels
 
     @abstractmethod
     def forms(self) -> tuple[Form, Form] | None:
@@ -42,27 +53,25 @@ class FusableConnections(SublayerConnections):
 
     def forward(self, x_BTD: Tensor, branches: Sequence[Branch]) -> Tensor:
         if self.kernels is not None and self.kernels.takes(x_BTD):
-            return self._fused(x_BTD, branches, self.kernels)
+            return self._fused(x_BTD, branches)
         return super().forward(x_BTD, branches)
 
-    def _fused(self, x_BTD: Tensor, branches: Sequence[Branch], backend: Backend) -> Tensor:
-        forms = self.forms()
-        assert forms is not None
-        form, last = forms
+    def _fused(self, x_BTD: Tensor, branches: Sequence[Branch]) -> Tensor:
+        key, last = self._keys
         x_BTD = x_BTD.contiguous()
         state, link = None, None
         for module, branch in zip(self.sublayers, branches, strict=True):
             with torch.autocast(x_BTD.device.type, enabled=False):
                 operands = cast(FusableConnection, module).operands()
                 if state is None or link is None:
-                    state, x_SD, coefficients = entry(form, self.enter(x_BTD).flatten(0, 1), operands, backend)
+                    state, x_SD, coefficients = entry(key, self.enter(x_BTD).flatten(0, 1), operands)
                 else:
-                    state, x_SD, coefficients = boundary(form, state, link, operands, backend)
+                    state, x_SD, coefficients = boundary(key, state, link, operands)
             out_BTD = branch(x_SD.view_as(x_BTD))
             link = Link(out_BTD.to(x_BTD.dtype).flatten(0, 1), coefficients)
         assert state is not None
         assert link is not None
-        _, x_SD, _ = boundary(last, state, link, Operands(self.exit_read(x_BTD)), backend, last=True)
+        _, x_SD, _ = boundary(last, state, link, Operands(self.exit_read(x_BTD)), last=True)
         return x_SD.view_as(x_BTD)
 
 

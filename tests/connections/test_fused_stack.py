@@ -1,0 +1,242 @@
+"""Stacks that go by kernels: against the float64 references, compiled, recomputed, in parallel; and when they do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from connections_support import distance, leaves, mixing_branch, normal, randomise
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from harness.conform.references import REFERENCES
+from harness.connections import build
+from harness.connections.kernels import boundary, compiler, native
+from harness.connections.kernels.choose import Choice, choose
+from harness.connections.kernels.form import Form
+from harness.connections.kernels.stack import FusableConnections
+from harness.connections.settings import CONNECTIONS, ConnectionSettings
+from harness.errors import UsageError
+from harness.models.decoder import Decoder
+from harness.models.settings import DecoderSettings
+
+CPU, DIM, LIMIT = torch.device("cpu"), 24, 1e-4
+WHY = native.problem(Form(2, 1, DIM, "given"))
+pytestmark = pytest.mark.skipif(WHY is not None, reason=f"no kernels here: {WHY}")
+
+ROWS: list[tuple[str, dict[str, Any]]] = [
+    *[("hyper", {"rate": n, "dynamic": dynamic}) for n in (1, 4) for dynamic in (False, True)],
+    ("hyper", {"rate": 3, "A_m": "static", "A_r": "dynamic", "B": "frozen"}),
+    ("hyper", {"rate": 3, "A_m": "frozen", "A_r": "static", "B": "dynamic"}),
+    ("hyper", {"rate": 2, "A_m": "frozen", "A_r": "frozen", "B": "static"}),
+    ("hyper", {"rate": 2, "scale": False, "norm_type": "rms_norm"}),
+    ("hyper", {"rate": 2, "tanh": False, "norm_type": "layer_norm_no_affine"}),
+    *[("frac", {"rate": m, "dynamic": dynamic}) for m in (1, 4) for dynamic in (False, True)],
+    ("frac", {"rate": 2, "Y": "frozen", "A": "static"}),
+    ("frac", {"rate": 4, "norm": False}),
+    *[("ghc", {"fractions": 2, "slots": n, "dynamic": dynamic}) for n in (3, 4) for dynamic in (False, True)],
+    ("mhc", {"rate": 4}),
+    ("identity_hc", {"rate": 3}),
+]
+
+
+def made(kind: str, raw: dict[str, Any], depth: int) -> tuple[ConnectionSettings, FusableConnections]:
+    settings = CONNECTIONS[kind].model_validate(raw)
+    stack = build(settings, DIM, depth)
+    randomise(stack, std=0.3)
+    assert isinstance(stack, FusableConnections)
+    stack.use(native)
+    return settings, stack
+
+
+@pytest.mark.parametrize(("kind", "raw"), ROWS, ids=str)
+def test_a_fused_stack_is_the_reference(kind: str, raw: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = []
+    monkeypatch.setattr(type(made(kind, raw, 1)[1]), "collapse", lambda *_: plain.append(1))
+    for depth in (1, 2, 5):
+        settings, stack = made(kind, raw, depth)
+        parameters, buffers = leaves(stack), {name: value.double() for name, value in stack.named_buffers()}
+        branches = [mixing_branch(DIM, seed=k) for k in range(depth)]
+        x = normal(2, 3, DIM, seed=3, dtype=torch.float32).requires_grad_()
+        exact = x.detach().double().requires_grad_()
+        ours, theirs = stack(x, branches), REFERENCES[kind](settings, {**parameters, **buffers}, exact, branches)
+        assert distance(ours, theirs) <= LIMIT
+        direction = normal(*theirs.shape, seed=99)
+        (ours * direction.float()).sum().backward()
+        (theirs * direction).sum().backward()
+        for name, leaf in {**parameters, "input": exact}.items():
+            found = x.grad if name == "input" else stack.get_parameter(name).grad
+            if leaf.grad is None or not leaf.grad.abs().max():
+                assert found is None or not found.abs().max(), name
+            else:
+                assert distance(found, leaf.grad) <= LIMIT, (depth, name)  # type: ignore[arg-type]
+    assert not plain, "it went the plain way"
+
+
+@pytest.mark.parametrize("kept", [1, 2, 3])
+def test_however_few_states_are_kept_numbers_are_the_same(kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boundary, "KEPT", kept)
+    _, stack = made("hyper", {"rate": 4}, 7)
+    x = normal(2, 3, DIM, seed=3, dtype=torch.float32)
+    ours = stack(x, [mixing_branch(DIM, seed=k) for k in range(7)])
+    stack.use(None)
+    torch.testing.assert_close(ours, stack(x, [mixing_branch(DIM, seed=k) for k in range(7)]), rtol=1e-5, atol=1e-5)
+
+
+def test_a_frozen_parameter_gets_no_gradient_and_changes_no_other() -> None:
+    grads = []
+    for frozen in (False, True):
+        _, stack = made("hyper", {"rate": 4}, 4)
+        stack.get_parameter("sublayers.1.dynamic_alpha_fn").requires_grad_(not frozen)
+        stack.get_parameter("sublayers.2.static_beta").requires_grad_(not frozen)
+        stack(
+            normal(2, 3, DIM, seed=3, dtype=torch.float32), [mixing_branch(DIM, seed=k) for k in range(4)]
+        ).sum().backward()
+        grads.append({name: parameter.grad for name, parameter in stack.named_parameters()})
+    free, held = grads
+    for name, grad in held.items():
+        assert (grad is None) == (name in ("sublayers.1.dynamic_alpha_fn", "sublayers.2.static_beta")), name
+        assert grad is None or torch.equal(grad, free[name]), name  # type: ignore[arg-type]
+
+
+def test_without_gradients_it_is_the_same_and_nothing_is_kept() -> None:
+    _, stack = made("hyper", {"rate": 4}, 4)
+    x, branches = normal(2, 3, DIM, seed=3, dtype=torch.float32), [mixing_branch(DIM, seed=k) for k in range(4)]
+    with torch.no_grad():
+        alone = stack(x, branches)
+    assert not alone.requires_grad
+    assert torch.equal(alone, stack(x, branches))
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_recomputed_activations_give_the_same_gradients(reentrant: bool) -> None:
+    found = []
+    for recompute in (False, True):
+        _, stack = made("hyper", {"rate": 4}, 4)
+        branches = [mixing_branch(DIM, seed=k) for k in range(4)]
+        x = normal(2, 3, DIM, seed=3, dtype=torch.float32).requires_grad_()
+        out = checkpoint(stack, x, branches, use_reentrant=reentrant) if recompute else stack(x, branches)
+        out.square().sum().backward()
+        found.append([x.grad, *[parameter.grad for parameter in stack.parameters()]])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+def decoder(kind: str, raw: dict[str, Any]) -> Decoder:
+    model = Decoder(DecoderSettings(layers=2, width=DIM, heads=2, context=8), CONNECTIONS[kind].model_validate(raw), 11)
+    randomise(model.connections, std=0.3)
+    assert isinstance(model.connections, FusableConnections)
+    model.connections.use(native)
+    return model
+
+
+def loss_and_gradients(model: nn.Module) -> list[torch.Tensor]:
+    tokens = torch.arange(18).view(2, 9) % 11
+    loss = F.cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
+    loss.backward()
+    grads = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    found = [loss.detach(), *[grad.clone() for grad in grads]]
+    model.zero_grad()
+    return found
+
+
+COMPILED = [("hyper", {"rate": 4}), ("frac", {"rate": 2, "dynamic": False}), ("mhc", {"rate": 2})]
+
+
+@pytest.mark.parametrize(
+    ("kind", "raw"), [COMPILED[0], *[pytest.param(*row, marks=pytest.mark.slow) for row in COMPILED[1:]]]
+)
+def test_a_compiler_sees_one_graph(kind: str, raw: dict[str, Any]) -> None:
+    """Kernels are operators with known shapes there: nothing breaks the graph."""
+    model = decoder(kind, raw)
+    torch._dynamo.reset()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    for one, other in zip(loss_and_gradients(compiled), loss_and_gradients(model), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_its_operators_are_what_a_compiler_takes_them_for() -> None:
+    from harness.connections.kernels import operators
+    from kernels_support import case
+
+    tests = ("test_schema", "test_faketensor")
+    for form in (
+        Form(4, 1, 8, "affine", norm="layer"),
+        Form(2, 1, 8, "given"),
+        Form(2, 1, 8, "sinkhorn", iterations=2),
+    ):
+        given, key = case(form, 3, 2, seed=1).to(torch.float32), operators.key_of(form, native)
+        links = [tensor for link in given.links for tensor in link]
+        forward = (key, True, given.state, links, list(given.operands))
+        torch.library.opcheck(operators._forward, forward, test_utils=tests)
+        made = native.forward(form, given.state, given.links, given.operands, True)
+        kept = [made.coefficients, made.raw, made.stats, given.g_next, given.g_x, None]
+        torch.library.opcheck(operators._backward, (*forward[:1], *forward[2:], kept), test_utils=tests)
+
+
+def test_replicas_of_ddp_and_shards_of_fsdp_have_the_gradients_of_one(tmp_path: Path) -> None:
+    from torch import distributed
+    from torch.distributed.fsdp import fully_shard
+    from torch.nn.parallel import DistributedDataParallel
+
+    alone = loss_and_gradients(decoder("hyper", {"rate": 4}))
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1)
+    try:
+        replica = loss_and_gradients(DistributedDataParallel(decoder("hyper", {"rate": 4})))
+        sharded = decoder("hyper", {"rate": 4})
+        fully_shard(sharded)
+        shards = [getattr(one, "full_tensor", lambda one=one: one)() for one in loss_and_gradients(sharded)]
+    finally:
+        distributed.destroy_process_group()
+    for one, two, three in zip(alone, replica, shards, strict=True):
+        torch.testing.assert_close(one, two)
+        torch.testing.assert_close(one, three)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_other_precisions_go_the_plain_way(dtype: torch.dtype) -> None:
+    _, stack = made("hyper", {"rate": 2}, 2)
+    stack = stack.to(torch.float64) if dtype == torch.float64 else stack
+    x, branches = normal(1, 2, DIM, seed=1, dtype=dtype), [torch.tanh] * 2
+    ours = stack(x, branches)
+    stack.use(None)
+    assert torch.equal(ours, stack(x, branches))
+
+
+def chosen(kind: str, raw: dict[str, Any], kernels: Any = "auto", dtype: torch.dtype = torch.float32) -> Choice:
+    return choose(build(CONNECTIONS[kind].model_validate(raw), DIM, 2), kernels, CPU, dtype)
+
+
+def test_which_way_is_chosen_and_why() -> None:
+    assert chosen("hyper", {"rate": 4}) == chosen("mhc", {"rate": 4}, "fused") == Choice("native")
+    assert chosen("hyper", {"rate": 4}, "plain").path == "plain"
+    assert "none" in chosen("residual", {}).why
+    assert "none" in chosen("mhc_lite", {"rate": 3}).why
+    assert "fp32" in chosen("hyper", {"rate": 4}, dtype=torch.bfloat16).why
+    assert "16 rows" in chosen("hyper", {"rate": 17}).why
+    with pytest.raises(UsageError, match=r"'fused' cannot be had: .* fp32"):
+        chosen("hyper", {"rate": 4}, "fused", torch.bfloat16)
+
+
+@pytest.mark.parametrize(("compiler_name", "why"), [("no-such-compiler", "no C compiler"), ("false", "no C compiler")])
+def test_without_a_compiler_it_is_plain_pytorch(compiler_name: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", compiler_name)
+    compiler._version.cache_clear()
+    assert why in chosen("hyper", {"rate": 2, "norm_type": "rms_norm", "tanh": False}).why
+    with pytest.raises(UsageError, match=why):
+        chosen("hyper", {"rate": 3, "norm_type": "rms_norm", "tanh": False}, "fused")
+    native._library.cache_clear()
+
+
+def test_a_compiler_that_fails_is_named_with_its_first_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "broken-cc"
+    broken.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && echo 1 && exit 0\necho "rows.h:1: error: no such thing" >&2\nexit 1\n'
+    )
+    broken.chmod(0o755)
+    monkeypatch.setenv("CC", str(broken))
+    native._library.cache_clear()
+    assert chosen("hyper", {"rate": 2}).why == f"'{broken}' cannot compile the kernel: rows.h:1: error: no such thing"
+    native._library.cache_clear()
