@@ -1,7 +1,7 @@
-"""Kernels by name: called as they are, or, where a model is compiled, as operators that the compiler knows the shapes of.
+"""Kernels by name: called as they are, or, where a model is compiled, as operators whose shapes the compiler knows.
 
-An operator takes and returns plain lists of tensors, so what is not there is a tensor without entries, and a form and its
-backend are a word that stands for them here.
+An operator takes and returns plain lists of tensors, so what is not there is a tensor without entries, and a form and
+its backend are a word that stands for them here.
 """
 
 from __future__ import annotations
