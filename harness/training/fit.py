@@ -19,6 +19,7 @@ from harness.data.load import Data
 from harness.models import cost
 from harness.models.network import Network
 from harness.training.keeper import Journal, Keeper
+from harness.training.memory import keep_freed_memory
 from harness.training.meters import peak_memory
 from harness.training.module import Trained
 from harness.training.objective import Objective, make_objective
@@ -62,6 +63,7 @@ def fit(
     """
     settings = recipe.train
     torch.set_num_threads(settings.threads)
+    keep_freed_memory()
     objective = make_objective(recipe, data)
     model = build_model(recipe)
     init_digest = model.backbone_digest()

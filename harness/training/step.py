@@ -12,6 +12,7 @@ from torch import Tensor
 from harness.data.batches import Batch
 from harness.data.load import Data
 from harness.models.network import Network
+from harness.training.memory import keep_freed_memory
 from harness.training.meters import saved_activation_bytes
 from harness.training.objective import make_objective
 from harness.training.optim import lr_factor, make_optimizer
@@ -33,6 +34,7 @@ class Stepper:
     def __init__(self, recipe: Recipe, objective: Work, model: Network, device: torch.device):
         self.settings, self.device = recipe.train, device
         torch.set_num_threads(recipe.train.threads)
+        keep_freed_memory()
         self.objective, self.model = objective, model.to(device)
         self.optimizer = make_optimizer(self.model, recipe.train)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: lr_factor(step, self.settings))
