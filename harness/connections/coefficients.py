@@ -8,14 +8,14 @@ predicted from row i of the state by weights shared over the rows (HC Eq. 10-13,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 
-from harness.connections.base import SublayerConnections, make_norm, working_dtype
+from harness.connections.base import SublayerConnection, SublayerConnections, make_norm, working_dtype
 from harness.connections.kernels.form import Form, Operands
-from harness.connections.kernels.stack import FusableConnection
 from harness.connections.settings.base import NormType
 from harness.connections.settings.hyper import Strength
 
@@ -61,15 +61,23 @@ def norm_kind(norm: nn.Module) -> tuple[Literal["layer", "rms", "none"], float]:
     return "none", 0.0
 
 
-def folded(norm: nn.Module, weights_WC: Tensor) -> tuple[Tensor, Tensor]:
-    """The norm's weight and bias taken into the projection behind it: (weights (C, W), offset (C,))."""
-    weight, bias = getattr(norm, "weight", None), getattr(norm, "bias", None)
-    offset = weights_WC.new_zeros(weights_WC.shape[1]) if bias is None else bias @ weights_WC
-    scaled = weights_WC if weight is None else weights_WC * weight[:, None]
-    return scaled.t().contiguous(), offset
+def stacked(modules: Sequence[nn.Module], name: str) -> Tensor:
+    """(L, ...): a tensor of every module, by its name."""
+    return torch.stack([attrgetter(name)(module) for module in modules])
 
 
-class ConnectionCoefficients(FusableConnection):
+def folded(modules: Sequence[nn.Module], weights_LWC: Tensor) -> tuple[Tensor, Tensor]:
+    """Weight and bias of every `norm` taken into the projection behind it: (weights (L, C, W), offsets (L, C))."""
+    norm = modules[0].norm
+    offset_LC = weights_LWC.new_zeros(weights_LWC.shape[0], weights_LWC.shape[2])
+    if getattr(norm, "bias", None) is not None:
+        offset_LC = (stacked(modules, "norm.bias").unsqueeze(1) @ weights_LWC).squeeze(1)
+    if getattr(norm, "weight", None) is not None:
+        weights_LWC = weights_LWC * stacked(modules, "norm.weight").unsqueeze(-1)
+    return weights_LWC.transpose(1, 2).contiguous(), offset_LC
+
+
+class ConnectionCoefficients(SublayerConnection):
     """alpha (R, C) and beta (R,), static or per token, under the papers' parameter names.
 
     `parts` are the column blocks of alpha at their initial values, [A_m | A_r] or [Y | A], each with what it is:
@@ -143,23 +151,26 @@ class ConnectionCoefficients(FusableConnection):
         """alpha from `raw`, the dynamic columns before their scale: added to the static ones, where they belong."""
         if set(self.strengths) == {"dynamic"} and raw is not None:
             return self._scaled(self.static_alpha, raw)
-        blocks: list[Tensor] = []
-        learned, frozen, dynamic = 0, 0, 0
-        for strength, size in zip(self.strengths, self.sizes, strict=True):
-            if strength == "frozen":
-                block = self.frozen_alpha[:, frozen : frozen + size]
-                frozen += size
-            else:
-                block = self.static_alpha[:, learned : learned + size]
-                learned += size
-            if strength == "dynamic" and raw is not None:
-                block = self._scaled(block, raw[..., dynamic : dynamic + size])
+        blocks = self.blocks(getattr(self, "static_alpha", None), getattr(self, "frozen_alpha", None))
+        if raw is None:
+            return torch.cat(blocks, dim=-1)[None, None]
+        dynamic = 0
+        for place, (strength, size) in enumerate(zip(self.strengths, self.sizes, strict=True)):
+            if strength == "dynamic":
+                blocks[place] = self._scaled(blocks[place], raw[..., dynamic : dynamic + size])
                 dynamic += size
-            blocks.append(block)
-        if raw is not None:
-            blocks = [block.expand(*raw.shape[:-1], block.shape[-1]) for block in blocks]
-        alpha = torch.cat(blocks, dim=-1)
-        return alpha if raw is not None else alpha[None, None]
+        return torch.cat([block.expand(*raw.shape[:-1], block.shape[-1]) for block in blocks], dim=-1)
+
+    def blocks(self, learned: Tensor | None, frozen: Tensor | None) -> list[Tensor]:
+        """The column blocks of alpha, (..., R, size) each, from those that are learned and those that are not."""
+        found, taken = [], {"learned": 0, "frozen": 0}
+        for strength, size in zip(self.strengths, self.sizes, strict=True):
+            kind = "frozen" if strength == "frozen" else "learned"
+            columns = frozen if strength == "frozen" else learned
+            assert columns is not None
+            found.append(columns[..., taken[kind] : taken[kind] + size])
+            taken[kind] += size
+        return found
 
     def _scaled(self, static: Tensor, raw: Tensor) -> Tensor:
         return torch.addcmul(static, raw, self.dynamic_alpha_scale) if self.scale else raw + static
@@ -171,36 +182,6 @@ class ConnectionCoefficients(FusableConnection):
             return Form(rows, parts, width, "given", diagonal)
         kind, eps = norm_kind(self.norm)
         return Form(rows, parts, width, "affine", diagonal, norm=kind, eps=eps, tanh=self.tanh)
-
-    def operands(self) -> Operands:
-        """What `coefficients` computes with, one column for each of [alpha | beta]; columns that are not dynamic have
-        scale 0."""
-        beta = self.frozen_beta if self.beta == "frozen" else self.static_beta
-        fixed = torch.cat([self._alpha(None)[0, 0], beta[:, None]], dim=1)
-        if not self.dynamic_columns and self.beta != "dynamic":
-            return Operands(fixed)
-        dynamic: list[Tensor] = []
-        scales: list[Tensor] = []
-        taken = 0
-        for strength, size in zip([*self.strengths, self.beta], [*self.sizes, 1], strict=True):
-            last = len(scales) == len(self.sizes)
-            if strength != "dynamic":
-                weights = fixed.new_zeros(len(self._dynamic_weights()), size)
-                scale = fixed.new_zeros(1)
-            elif last:
-                weights = self.dynamic_beta_fn[:, None]
-                scale = self.dynamic_beta_scale if self.scale else fixed.new_ones(1)
-            else:
-                weights = self.dynamic_alpha_fn[:, taken : taken + size]
-                scale = self.dynamic_alpha_scale if self.scale else fixed.new_ones(1)
-                taken += size
-            dynamic.append(weights)
-            scales.append(scale.expand(size))
-        scale_RC = torch.cat(scales).expand(fixed.shape).contiguous()
-        return Operands(fixed, *folded(self.norm, torch.cat(dynamic, dim=1)), scale_RC)
-
-    def _dynamic_weights(self) -> Tensor:
-        return self.dynamic_alpha_fn if self.dynamic_columns else self.dynamic_beta_fn
 
     def mix(self, h_BTRW: Tensor) -> tuple[Tensor, Tensor]:
         """alphaᵀ H, (B, T, C, W) in the dtype of `h`, and beta. Computed in fp32 at least, also under autocast."""
@@ -223,3 +204,35 @@ class ConnectionCoefficients(FusableConnection):
 def first_of(stack: SublayerConnections) -> ConnectionCoefficients:
     """The first sub-layer's connection, which is made as all of them are."""
     return cast(ConnectionCoefficients, stack.sublayers[0])
+
+
+def operands_of(stack: SublayerConnections, width: int) -> list[Operands]:
+    """What `coefficients` computes with, for the kernels: a column for each of [alpha | beta], with scale 0 where it is
+    not dynamic. Of all L sub-layers at once, for an operation costs more than what it computes here."""
+    one, modules = first_of(stack), list(stack.sublayers)
+
+    def every(name: str) -> Tensor:
+        return stacked(modules, name)
+
+    beta_LR = every("frozen_beta" if one.beta == "frozen" else "static_beta")
+    learned, frozen = (every(name) if hasattr(one, name) else None for name in ("static_alpha", "frozen_alpha"))
+    fixed_LRC = torch.cat([*one.blocks(learned, frozen), beta_LR.unsqueeze(-1)], dim=-1)
+    if not one.dynamic_columns and one.beta != "dynamic":
+        return [Operands(fixed) for fixed in fixed_LRC.unbind()]
+    projections, scales, taken = [], [], 0
+    for name, strength, size in [
+        *(("alpha", strength, size) for strength, size in zip(one.strengths, one.sizes, strict=True)),
+        ("beta", one.beta, 1),
+    ]:
+        if strength != "dynamic":
+            projections.append(fixed_LRC.new_zeros(len(modules), width, size))
+            scales.append(fixed_LRC.new_zeros(len(modules), size))
+            continue
+        projection_LWC = every(f"dynamic_{name}_fn").view(len(modules), width, -1)
+        projections.append(projection_LWC[..., taken : taken + size] if name == "alpha" else projection_LWC)
+        scale_L1 = every(f"dynamic_{name}_scale") if one.scale else fixed_LRC.new_ones(len(modules), 1)
+        scales.append(scale_L1.expand(-1, size))
+        taken += size
+    scale_LRC = torch.cat(scales, dim=-1).unsqueeze(1).expand(fixed_LRC.shape).contiguous()
+    weights_LCW, offset_LC = folded(modules, torch.cat(projections, dim=-1))
+    return list(map(Operands, fixed_LRC, weights_LCW, offset_LC, scale_LRC))

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from harness.connections.base import Matrices, working_dtype
-from harness.connections.coefficients import DECAYED, SILENT, ConnectionCoefficients, check_sizes, first_of
-from harness.connections.kernels.form import Form
+from harness.connections.coefficients import DECAYED, SILENT, ConnectionCoefficients, check_sizes, first_of, operands_of
+from harness.connections.kernels.form import Form, Operands
 from harness.connections.kernels.stack import FusableConnections
 from harness.connections.settings.base import NormType
 from harness.connections.settings.hyper import FracSettings, Strength
@@ -100,6 +100,9 @@ class FracConnections(FusableConnections):
     def forms(self) -> tuple[Form, Form]:
         form = first_of(self).form(self.width, diagonal=True)
         return form, Form(self.rate, self.rate, self.width, "given", diagonal=True)
+
+    def operands(self) -> list[Operands]:
+        return operands_of(self, self.width)
 
     def exit_read(self, like: Tensor) -> Tensor:
         return torch.eye(self.rate, 2 * self.rate + 1, dtype=torch.float32, device=like.device)

@@ -17,15 +17,15 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from harness.connections.base import Matrices, make_norm, working_dtype
-from harness.connections.coefficients import DECAYED, SILENT, folded, norm_kind, transposed_product
+from harness.connections.base import Matrices, SublayerConnection, make_norm, working_dtype
+from harness.connections.coefficients import DECAYED, SILENT, folded, norm_kind, stacked, transposed_product
 from harness.connections.kernels.form import Form, Operands
-from harness.connections.kernels.stack import FusableConnection, FusableConnections
+from harness.connections.kernels.stack import FusableConnections
 from harness.connections.settings.base import NormType
 from harness.connections.settings.generalized import FirstRead, GHCSettings
 
 
-class GeneralizedConnection(FusableConnection):
+class GeneralizedConnection(SublayerConnection):
     """The connection around one sub-layer (arXiv 2511.11238, Algorithm 2), for use in any model:
 
         mix, beta = c.width_connection(h)                       # h (B, T, N, W), mix (B, T, M+N, W)
@@ -100,14 +100,6 @@ class GeneralizedConnection(FusableConnection):
         kind, eps = norm_kind(self.norm)
         return Form(*sizes, "affine", norm=kind, eps=eps, tanh=self.tanh)
 
-    def operands(self) -> Operands:
-        fixed = torch.cat([self.static_alpha, self.static_beta], dim=1)
-        if not self.dynamic:
-            return Operands(fixed)
-        weights = torch.cat([self.dynamic_alpha_fn, self.dynamic_beta_fn], dim=1)
-        scale = torch.cat([self.dynamic_alpha_scale, self.dynamic_beta_scale], dim=1)
-        return Operands(fixed, *folded(self.norm, weights * len(weights) ** -0.5), scale)
-
     def width_connection(self, h_BTNW: Tensor) -> tuple[Tensor, Tensor]:
         """`mix` (B, T, M+N, W), the fractions of the layer input then Âᵀ H; `beta` (B or 1, T or 1, N, M)."""
         with torch.autocast(h_BTNW.device.type, enabled=False):
@@ -158,6 +150,19 @@ class GeneralizedConnections(FusableConnections):
         return cast(GeneralizedConnection, self.sublayers[0]).form(), Form(
             self.slots, self.fractions, self.width, "given"
         )
+
+    def operands(self) -> list[Operands]:
+        modules = list(self.sublayers)
+
+        def both(alpha: str, beta: str) -> Tensor:
+            return torch.cat([stacked(modules, alpha), stacked(modules, beta)], dim=-1)
+
+        fixed_LNC = both("static_alpha", "static_beta")
+        if not cast(GeneralizedConnection, modules[0]).dynamic:
+            return [Operands(fixed) for fixed in fixed_LNC.unbind()]
+        weights_LWC = both("dynamic_alpha_fn", "dynamic_beta_fn") * self.width**-0.5
+        scale_LNC = both("dynamic_alpha_scale", "dynamic_beta_scale")
+        return list(map(Operands, fixed_LNC, *folded(modules, weights_LWC), scale_LNC))
 
     def exit_read(self, like: Tensor) -> Tensor:
         n, m = self.slots, self.fractions

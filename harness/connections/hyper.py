@@ -23,8 +23,9 @@ from harness.connections.coefficients import (
     check_choice,
     check_sizes,
     first_of,
+    operands_of,
 )
-from harness.connections.kernels.form import Form
+from harness.connections.kernels.form import Form, Operands
 from harness.connections.kernels.stack import FusableConnections, read_all
 from harness.connections.settings.base import NormType
 from harness.connections.settings.hyper import HyperSettings, Stagger, Strength
@@ -114,6 +115,9 @@ class HyperConnections(FusableConnections):
 
     def forms(self) -> tuple[Form, Form]:
         return first_of(self).form(self.dim, diagonal=False), Form(self.rate, 1, self.dim, "given")
+
+    def operands(self) -> list[Operands]:
+        return operands_of(self, self.dim)
 
     def exit_read(self, like: Tensor) -> Tensor:
         return read_all(self.rate, like)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import itertools
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -24,15 +25,16 @@ from torch import Tensor, nn
 from harness.connections.base import (
     Branch,
     Matrices,
+    SublayerConnection,
     inverse_rms,
     replicate,
     sum_streams,
     working_dtype,
     write,
 )
-from harness.connections.coefficients import SCALE_AT_START, check_sizes, transposed_product
+from harness.connections.coefficients import SCALE_AT_START, check_sizes, stacked, transposed_product
 from harness.connections.kernels.form import Form, Mixer, Operands
-from harness.connections.kernels.stack import FusableConnection, FusableConnections, read_all
+from harness.connections.kernels.stack import FusableConnections, read_all
 
 TINY = 1e-18
 """Keeps factors, and their squares in the backward pass, finite in fp32. It shows in sums below about 1e-10, that is
@@ -42,7 +44,7 @@ EPS = 1e-6
 """In the norm of the whole state. The paper's kernel has none (Eq. 15-16), the code of the models that ship it this."""
 
 
-class StreamConnection(FusableConnection):
+class StreamConnection(SublayerConnection):
     """What the three have in common. `phi` (N·D, C) is zero at first, `bias` (C,) says where all starts and `scale`
     is one number of 0.01 (the paper's Table 5) for each kind of coefficient; columns are [pre | post | res].
 
@@ -75,15 +77,9 @@ class StreamConnection(FusableConnection):
         """H_pre (B, T, N), H_post (B, T, N) and H_res (B or 1, T or 1, N, N). `h` is in the working dtype."""
         flat = h_BTND.flatten(-2)
         projected = (flat @ self.phi) * inverse_rms(flat, EPS)
-        pre, post, *res = torch.addcmul(self.bias, projected, self._scales()).split(self.sizes, dim=-1)
+        scale = torch.cat([s.expand(size) for s, size in zip(self.scale, self.sizes, strict=True)])
+        pre, post, *res = torch.addcmul(self.bias, projected, scale).split(self.sizes, dim=-1)
         return torch.sigmoid(pre), 2 * torch.sigmoid(post), self.mixing(*res)
-
-    def _scales(self) -> Tensor:
-        """(C,): the scale of every column."""
-        return torch.cat([s.expand(size) for s, size in zip(self.scale, self.sizes, strict=True)])
-
-    def operands(self) -> Operands:
-        return Operands(self.bias, self.phi.t().contiguous(), None, self._scales())
 
     def width_connection(self, h_BTND: Tensor) -> tuple[Tensor, Tensor]:
         """`mix` (B, T, N+1, D), row 0 the layer input and the rest H_res X; `beta` (B, T, N), which is H_post."""
@@ -217,6 +213,14 @@ class ManifoldConnections(FusableConnections):
 
     def enter(self, x_BTD: Tensor) -> Tensor:
         return replicate(x_BTD, self.rate)
+
+    def operands(self) -> list[Operands]:
+        modules, first = list(self.sublayers), cast(StreamConnection, self.sublayers[0])
+        kinds = zip(stacked(modules, "scale").unsqueeze(-1).unbind(dim=1), first.sizes, strict=True)
+        scale_LC = torch.cat([scale_L1.expand(-1, size) for scale_L1, size in kinds], dim=1)
+        phi_LCK, bias_LC = stacked(modules, "phi").transpose(1, 2).contiguous(), stacked(modules, "bias")
+        every = zip(bias_LC, phi_LCK, scale_LC, strict=True)
+        return [Operands(bias, phi, None, scale) for bias, phi, scale in every]
 
     def exit_read(self, like: Tensor) -> Tensor:
         return read_all(self.rate, like)

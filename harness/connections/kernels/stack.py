@@ -4,23 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from torch import Tensor
 
-from harness.connections.base import Branch, SublayerConnection, SublayerConnections
+from harness.connections.base import Branch, SublayerConnections
 from harness.connections.kernels.boundary import boundary, entry
 from harness.connections.kernels.form import Form, Link, Operands
 from harness.connections.kernels.operators import Backend, key_of
-
-
-class FusableConnection(SublayerConnection):
-    """The connection around one sub-layer, of a type that the kernels know."""
-
-    @abstractmethod
-    def operands(self) -> Operands:
-        """What its coefficients are made of, for the kernels; differentiable."""
 
 
 class FusableConnections(SublayerConnections):
@@ -44,6 +35,10 @@ class FusableConnections(SublayerConnections):
         """That of a boundary between two sub-layers and that of the exit; None for a variant without kernels."""
 
     @abstractmethod
+    def operands(self) -> Sequence[Operands]:
+        """What the coefficients of every sub-layer are made of; differentiable."""
+
+    @abstractmethod
     def exit_read(self, like: Tensor) -> Tensor:
         """(R, C) on the device of `like`: `collapse`, as coefficients of which the read columns count."""
 
@@ -60,9 +55,10 @@ class FusableConnections(SublayerConnections):
         key, last = self._keys
         x_BTD = x_BTD.contiguous()
         state, link = None, None
-        for module, branch in zip(self.sublayers, branches, strict=True):
+        with torch.autocast(x_BTD.device.type, enabled=False):
+            every = self.operands()
+        for operands, branch in zip(every, branches, strict=True):
             with torch.autocast(x_BTD.device.type, enabled=False):
-                operands = cast(FusableConnection, module).operands()
                 if state is None or link is None:
                     state, x_SD, coefficients = entry(key, self.enter(x_BTD).flatten(0, 1), operands)
                 else:
