@@ -8,6 +8,9 @@ ENV PATH="$VENV/bin:$PATH"
 
 RUN useradd --create-home --uid 1000 harness && mkdir -p /results && chown harness /results
 
+# For the kernels of the connections, which are compiled where they run; without it they are plain PyTorch.
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
+
 WORKDIR $APP
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY harness harness
