@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from harness import __version__
-from harness.cli import gating, searching, verbs
+from harness.cli import benching, gating, searching, verbs
 
 CALIBRATE = "gate calibrate"
 
@@ -14,6 +14,15 @@ SUITE is a file, or the name of one in suites/. Settings follow it as key=value,
 train.steps=100 train.lr=3e-4 arms.dhc-n4.connection.rate=8 seeds=[1,2]
 exit codes: 0 ok, 1 a cell, a check or a gate failed, 2 usage or configuration, 3 inconclusive, or nothing to answer
 from, 130 interrupted"""
+
+BENCH_EPILOG = """\
+A step is batch, forward, backward, clipping and AdamW. In every round each model is visited once, in an order drawn
+anew; time and CPU time are ratios to the residual's of the same round, medians with a 95% interval. Peak memory: on a
+GPU what its allocator had at most in a step; on a CPU the highest resident memory of a process of its own over making
+the model and three steps, less what was resident before, with every large block mapped by itself so that what is freed
+is given back. A preset is one of the bench's own or a scale of text, whose batch is halved until everything fits
+(docs/bench.md).
+exit codes: 0 ok, 1 an arm failed, 2 usage"""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -38,7 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         added.set_defaults(verb=function)
-        if name not in ("list", "conform"):
+        if name not in ("list", "conform", "bench"):
             added.add_argument("--results", metavar="DIR", help="results folder (default: $HARNESS_RESULTS or results)")
         if suite:
             added.add_argument("suite", metavar="SUITE")
@@ -130,6 +139,7 @@ def make_parser() -> argparse.ArgumentParser:
     conform.add_argument("--peers", action="store_true", help="every adapter to another package that is installed")
     conform.add_argument("--json", action="store_true")
     conform.add_argument("--markdown", metavar="FILE", help="also write the report into this file")
+    _bench(verb("bench", benching.bench, "measure what connections cost beside the residual, all in turn", suite=False))
     ask = verb("evaluate", verbs.evaluate, "ask trained cells again, without training", suite=False)
     ask.add_argument(
         "targets",
@@ -151,6 +161,23 @@ def make_parser() -> argparse.ArgumentParser:
     doctor = verb("doctor", verbs.doctor, "check the installation, the results folder and the tracker", suite=False)
     doctor.add_argument("--json", action="store_true")
     return parser
+
+
+def _bench(bench: argparse.ArgumentParser) -> None:
+    bench.epilog = BENCH_EPILOG
+    bench.add_argument("--preset", metavar="NAME", help="shape (default: bench-d256 on a CPU, bench-d768 on a GPU)")
+    bench.add_argument("--arms", metavar="TAG,...", help="connections beside the residual, such as dhc-n4,dfc-m4,mudd")
+    bench.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    bench.add_argument("--peer", action="store_true", help="the package hyper-connections in the same run")
+    bench.add_argument("--compile", action="store_true", help="then all compiled, beside a compiled residual (minutes)")
+    bench.add_argument(
+        "--kernels", choices=("auto", "plain", "fused", "both"), default="auto",
+        help="how connections are computed (train.kernels); both: every arm twice",
+    )  # fmt: skip
+    bench.add_argument("--rounds", type=_positive, default=15, metavar="N", help="5 or more (default: 15)")
+    bench.add_argument("--threads", type=_positive, metavar="N", help="of a CPU (default: all cores)")
+    bench.add_argument("--json", action="store_true")
+    bench.add_argument("--output", "-o", metavar="DIR", help="also write bench.json, bench.md and a picture")
 
 
 def _gate(gate: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ FLOORS = {
     "training": 3, "suite": 3,
     "run": 4,
     "conform": 5, "lm_eval_cli": 5, "report": 5,
-    "gate": 5, "search": 5, "doctor": 5,
+    "bench": 5, "gate": 5, "search": 5, "doctor": 5,
     "cli": 6, "__main__": 7,
 }  # fmt: skip
 
