@@ -33,7 +33,10 @@ SHRUNK = ("run", "status", "evaluate", "compare", "report", "search")
 
 def test_readme_commands_run_as_written_but_for_smoke(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     commands = readme_commands()
-    verbs = {"plan", "run", "status", "evaluate", "compare", "report", "gate", "search", "list", "doctor", "conform", "bench"}
+    verbs = {
+        "plan", "run", "status", "evaluate", "compare", "report", "gate", "search", "list", "doctor", "conform",
+        "bench",
+    }  # fmt: skip
     assert {shlex.split(command)[1] for command in commands} == verbs
     # The long one first and shrunk; the others then have something to show.
     for command in sorted(set(commands), key=lambda command: " run " not in command):
