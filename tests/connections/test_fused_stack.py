@@ -23,8 +23,9 @@ from harness.connections.kernels.form import Form
 from harness.connections.kernels.stack import FusableConnections
 from harness.connections.settings import CONNECTIONS, ConnectionSettings
 from harness.errors import UsageError
-from harness.models.decoder import Decoder
+from harness.models.decoder import Decoder, token_losses
 from harness.models.settings import DecoderSettings
+from harness.training.meters import saved_activation_bytes
 
 CPU, DIM, LIMIT = torch.device("cpu"), 24, 1e-4
 WHY = native.problem(Form(2, 1, DIM, "given"))
@@ -79,9 +80,30 @@ def test_a_fused_stack_is_the_reference(kind: str, raw: dict[str, Any], monkeypa
     assert not plain, "it went the plain way"
 
 
+@pytest.mark.parametrize(("kind", "raw"), ROWS, ids=str)
+def test_what_is_kept_for_the_backward_pass_is_the_formulas(kind: str, raw: dict[str, Any]) -> None:
+    settings, residual = CONNECTIONS[kind].model_validate(raw), CONNECTIONS["residual"]()
+    for layers in (1, 2, 3):
+        stated = settings.fused_saved_bytes(DIM, 2 * layers)
+        assert stated is not None
+        assert stated - residual.saved_bytes(DIM, 2 * layers) == kept_by(settings, layers) - kept_by(residual, layers)
+
+
+def kept_by(settings: ConnectionSettings, layers: int) -> float:
+    """Bytes per token, in a decoder."""
+    counts = []
+    for length in (4, 8):
+        model = Decoder(DecoderSettings(layers=layers, width=DIM, heads=2, context=8), settings, 11)
+        if isinstance(model.connections, FusableConnections):
+            model.connections.use(native)
+        tokens = torch.zeros(1, length + 1, dtype=torch.long)
+        counts.append(saved_activation_bytes(model, [tokens], lambda net, x: token_losses(net(x[:, :-1]), x[:, 1:])))
+    return (counts[1] - counts[0]) / 4
+
+
 @pytest.mark.parametrize("kept", [1, 2, 3])
 def test_however_few_states_are_kept_numbers_are_the_same(kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boundary, "KEPT", kept)
+    monkeypatch.setattr(boundary, "STATES_PER_KEPT", kept)
     _, stack = made("hyper", {"rate": 4}, 7)
     x = normal(2, 3, DIM, seed=3, dtype=torch.float32)
     ours = stack(x, [mixing_branch(DIM, seed=k) for k in range(7)])

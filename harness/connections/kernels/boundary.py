@@ -1,7 +1,7 @@
 """The boundary between two sub-layers as one differentiable operation, and a state that is not always there.
 
 Between two boundaries a state is what its makers say: a tensor that was kept, and the links that lead from it to the
-state itself. Whoever needs it walks them, in the forward and again in the backward pass; every `KEPT`-th is written.
+state itself. Whoever needs it walks them, in the forward and in the backward pass; every `STATES_PER_KEPT`-th is written.
 """
 
 from __future__ import annotations
@@ -16,10 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from harness.connections.kernels import operators
 from harness.connections.kernels.form import Link, Made, Operands
-
-KEPT = 2
-"""Of so many states one is kept. The others are made again from it, for a few products a number, where they would be
-written once and read twice."""
+from harness.connections.settings.base import STATES_PER_KEPT
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ def boundary(
     boundary; behind the `last` there is none, and `state` as it was is given back."""
     link = Link(link.out.contiguous(), link.coefficients.contiguous())
     links = (*state.links, Link(link.out.detach(), link.coefficients.detach()))
-    keep = len(links) == KEPT and not last
+    keep = len(links) == STATES_PER_KEPT and not last
     flat = [tensor for one in state.links for tensor in one]
     handle, x_SD, coefficients = cast(Any, _Boundary).apply(
         key, keep, last, state.handle, state.tensor, *link, *operands, *flat

@@ -20,6 +20,10 @@ NormType = Literal["layer_norm", "layer_norm_no_affine", "rms_norm"]
 MOST_ROWS = 1024
 """Bound on rates: a typing error, rather than a study, is larger."""
 
+STATES_PER_KEPT = 2
+"""Kernels keep one state of so many and make the others again from it, for a few products a number, where they would be
+written once and read twice."""
+
 BRANCHES_PER_BLOCK = 2
 """Attention, then feed-forward: types that wire whole blocks rely on that order."""
 
@@ -109,6 +113,10 @@ class ConnectionSettings(Settings, ABC):
         wiring, and the inputs of every branch's norm and of its transform (a residual network keeps those alone). A
         storage counts once, however many views of it are kept. What does not grow with the width is counted too."""
 
+    def fused_saved_bytes(self, dim: int, sublayers: int) -> int | None:
+        """`saved_bytes` where kernels compute the connection; None for a type that has none."""
+        return None
+
     @abstractmethod
     def start(self) -> Start:
         """What the network is at initialisation (with `output_init_factor` 1)."""
@@ -149,6 +157,13 @@ class ConnectionSettings(Settings, ABC):
 def norm_parameters(norm_type: NormType, dim: int) -> int:
     """|norm| of the papers' parameter formulas: 2·dim, 0 or dim."""
     return {"layer_norm": 2 * dim, "layer_norm_no_affine": 0, "rms_norm": dim}[norm_type]
+
+
+def fused_kept(dim: int, sublayers: int, *, first: int, state: int, small: int) -> int:
+    """Bytes per token that kernels keep, with what norm and transform of every branch read. `first` is the size of the
+    first state as it lies in memory, `state` that of the others, `small` what a boundary keeps besides."""
+    states = first + (sublayers - 1) // STATES_PER_KEPT * state
+    return 4 * (states + sublayers * (2 * dim + dim + small))  # dim: the output
 
 
 def divisors(dim: int) -> str:

@@ -13,6 +13,7 @@ from harness.connections.settings.base import (
     NormType,
     Start,
     divisors,
+    fused_kept,
     norm_parameters,
 )
 
@@ -93,6 +94,11 @@ class GHCSettings(ConnectionSettings):
                 kept += 2 * state + n if self.norm_type == "rms_norm" else state + 2 * n
             kept += 2 * n * columns  # the dynamic part before its scale, and the coefficients
         return 4 * kept * sublayers
+
+    def fused_saved_bytes(self, dim: int, sublayers: int) -> int | None:
+        n, m = self.slots, self.fractions
+        small = 2 * n * (n + 2 * m) + 2 * n if self.dynamic else 0
+        return fused_kept(dim, sublayers, first=n * dim // m, state=n * dim // m, small=small)
 
     def start(self) -> Start:
         return Start("pre-norm", self.slots / self.fractions)

@@ -15,6 +15,7 @@ from harness.connections.settings.base import (
     NormType,
     Start,
     divisors,
+    fused_kept,
     norm_parameters,
 )
 
@@ -190,6 +191,12 @@ class HyperSettings(CoefficientSettings):
             first = -(n - 1) * dim
         return 4 * (each * sublayers + first)
 
+    def fused_saved_bytes(self, dim: int, sublayers: int) -> int | None:
+        n = self.rate
+        # Coefficients, the raw numbers that they are made of, and two statistics of every row.
+        small = 2 * n * (n + 2) + 2 * n if self.dynamic else 0
+        return fused_kept(dim, sublayers, first=dim, state=n * dim, small=small)  # the first are views of the embedding
+
     def output_init_factor(self) -> float:
         n = self.rate
         return {"none": 1.0, "div_sqrt_n": 1 / math.sqrt(n), "mul_sqrt_n": math.sqrt(n), "div_n": 1 / n}[
@@ -252,6 +259,11 @@ class FracSettings(CoefficientSettings):
     def saved_bytes(self, dim: int, sublayers: int) -> int:
         m = self.rate
         return 4 * (2 * dim + self._kept(dim, dim, {"Y": m, "A": m})) * sublayers
+
+    def fused_saved_bytes(self, dim: int, sublayers: int) -> int | None:
+        m = self.rate
+        small = 2 * m * (2 * m + 1) + 2 * m if self.dynamic else 0
+        return fused_kept(dim, sublayers, first=dim, state=dim, small=small)
 
     def start(self) -> Start:
         return Start("pre-norm")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from harness.connections.settings.base import MOST_ROWS, Claims, ConnectionSettings, Start
+from harness.connections.settings.base import MOST_ROWS, Claims, ConnectionSettings, Start, fused_kept
 
 if TYPE_CHECKING:
     from harness.connections.manifold import ManifoldConnections
@@ -64,6 +64,11 @@ class StreamSettings(ConnectionSettings):
         kept += 2 * self._columns() + 2  # the projection before and after its norm; length and factor of that norm
         kept += n + 2 * n  # pre; post, and the sigmoid that it is twice of
         return 4 * (kept + self._mixing_kept()) * sublayers
+
+    def fused_saved_bytes(self, dim: int, sublayers: int) -> int | None:
+        n = self.rate
+        # Coefficients, the raw numbers that they are made of, and one statistic. The first are views of the embedding.
+        return fused_kept(dim, sublayers, first=dim, state=n * dim, small=n * (n + 2) + self._columns() + 1)
 
     def start(self) -> Start:
         return Start("pre-norm", self.rate)  # n equal streams, summed
@@ -147,6 +152,9 @@ class MHCLiteSettings(StreamSettings):
 
     def mixing_columns(self) -> int:
         return math.factorial(self.rate)
+
+    def fused_saved_bytes(self, dim: int, sublayers: int) -> int | None:
+        return None
 
     def _mixing_kept(self) -> int:
         # The permutations' weights; the matrix of all coefficients that multiplies the state.
