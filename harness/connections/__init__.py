@@ -1,12 +1,10 @@
 """Connection types. The modules around one sub-layer are for a model of one's own; `build` makes the whole stack of any
-type in the table. Names that need torch are imported when they are asked for."""
+type in the table. Names are imported when they are asked for: the table needs no torch, kernels no pydantic."""
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
-
-from harness.connections.settings import CONNECTIONS, ConnectionSettings
 
 if TYPE_CHECKING:
     from harness.connections.base import Connections
@@ -14,6 +12,7 @@ if TYPE_CHECKING:
     from harness.connections.generalized import GeneralizedConnection
     from harness.connections.hyper import HyperConnection, HyperConnections
     from harness.connections.manifold import IdentityConnection, ManifoldConnection, PermutationConnection
+    from harness.connections.settings import CONNECTIONS, ConnectionSettings
 
 __all__ = [
     "CONNECTIONS",
@@ -29,6 +28,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "CONNECTIONS": "settings",
     "FracConnection": "frac",
     "FracConnections": "frac",
     "GeneralizedConnection": "generalized",

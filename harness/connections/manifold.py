@@ -35,10 +35,7 @@ from harness.connections.base import (
 from harness.connections.coefficients import SCALE_AT_START, check_sizes, stacked, transposed_product
 from harness.connections.kernels.form import Form, Mixer, Operands
 from harness.connections.kernels.stack import FusableConnections, read_all
-
-TINY = 1e-18
-"""Keeps factors, and their squares in the backward pass, finite in fp32. It shows in sums below about 1e-10, that is
-where logits differ by more than about 25: there entries are off, at 40 by 0.01; initial ones differ by 6."""
+from harness.connections.sinkhorn import sinkhorn
 
 EPS = 1e-6
 """In the norm of the whole state. The paper's kernel has none (Eq. 15-16), the code of the models that ship it this."""
@@ -101,28 +98,6 @@ class StreamConnection(SublayerConnection):
     def matrices(self, h_BTND: Tensor) -> Matrices:
         pre, post, res = self.coefficients(h_BTND)
         return Matrices(pre.unsqueeze(-1), res.transpose(-1, -2), post.unsqueeze(-2))
-
-
-def sinkhorn(raw: Tensor, iterations: int) -> Tensor:
-    """(..., N, N): exp(`raw`) with columns then rows divided by their sums, `iterations` times (mHC Eq. 9).
-
-    Rows then sum to 1 exactly, columns about. Every iterate is the first matrix with its rows times some u and its
-    columns times some v, so that only these vectors are iterated and kept for the backward pass. The matrix axes come
-    first meanwhile: sums over a last axis of a few entries are slow. Before exp the largest entry of every row, which
-    u starts with, and then of every column, which v takes out anyway, are subtracted: whatever the size of `raw`, no
-    row and no column is zero throughout. `raw` is in fp32 at least.
-    """
-    raw = raw.movedim((-2, -1), (0, 1)).contiguous()
-    rows = raw.detach().amax(dim=1, keepdim=True)
-    columns = (raw.detach() - rows).amax(dim=0)
-    start = torch.exp(raw - (rows + columns))
-    u = torch.exp(rows - rows.amax(dim=0))
-    scaled = start
-    for _ in range(iterations):
-        v = ((start * u).sum(dim=0) + TINY).reciprocal()
-        scaled = start * v
-        u = (scaled.sum(dim=1, keepdim=True) + TINY).reciprocal()
-    return (scaled * u).movedim((0, 1), (-2, -1))
 
 
 class ManifoldConnection(StreamConnection):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from harness.connections.kernels.form import Form, Link, Operands
-from harness.connections.manifold import sinkhorn
+from harness.connections.sinkhorn import sinkhorn
 
 
 def boundary(form: Form, state_SRW: Tensor, links: Sequence[Link], operands: Operands) -> tuple[Tensor, Tensor, Tensor]:
