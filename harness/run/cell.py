@@ -145,13 +145,15 @@ def _train(config: dict[str, Any], data: Data, cell: CellDir, stop: threading.Ev
     write_json(cell.path / "config.json", config)
     recipe = recipe_of(config, inputs_of(data))
     torch.set_num_threads(recipe.train.threads)
-    path = {"kernels": asdict(path_of(recipe))}
-    write_json(cell.path / "environment.json", {**environment(), **torch_environment(), **path})
+    made_with = {**environment(), **torch_environment(), "kernels": asdict(path_of(recipe))}
+    write_json(cell.path / "environment.json", made_with)
     report = dict(data.report) if isinstance(data, Corpus) else {}
     write_json(cell.path / DATA, {"digests": config["digests"], **report})
     if isinstance(data, Corpus) and isinstance(data.tokenizer, SubwordTokenizer):
         (cell.path / TOKENIZER).write_text(data.tokenizer.text, encoding="utf-8")
     fitted = fit(recipe, data, cell.journal, cell.path, stop.is_set)
+    if recipe.train.compile:  # whether it could be had is known by now
+        write_json(cell.path / "environment.json", {**made_with, "compiled": "cost/compile_seconds" in fitted.metrics})
     summary = {name: value for name, value in fitted.metrics.items() if name.startswith("cost/")}
     summary.update({f"data/{side}_overlap": found["share"] for side, found in report.get("overlap", {}).items()})
     cell.journal.write("summary", recipe.train.steps, summary)  # the rest is in the curve's last lines

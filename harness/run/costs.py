@@ -22,7 +22,7 @@ from harness.suite.schema import Suite
 from harness.tracking import Tracker
 
 FILE, FORMAT = "costs.json", 1
-TRAIN_KEYS = ("batch_size", "micro_batch_size", "precision", "threads", "device")
+TRAIN_KEYS = ("batch_size", "micro_batch_size", "precision", "threads", "device", "kernels", "compile")
 """What of the training a step's costs depend on."""
 
 
@@ -201,11 +201,14 @@ def made_document(
 
 def _row(group: Mapping[str, Any], own: str, head: str) -> dict[str, Any]:
     row, base = _measured(group, own), _measured(group, head)
-    return {**row, "baseline_seconds": base["seconds"], **_ratios(row, base), "compile_seconds": None}
+    return {**row, "baseline_seconds": base["seconds"], **_ratios(row, base)}
 
 
 def _measured(group: Mapping[str, Any], arm: str) -> dict[str, Any]:
-    keys = ("parameters", "positions_per_step", "seconds", "saved_bytes", "peak_bytes", "first_step_seconds")
+    keys = (
+        "parameters", "positions_per_step", "seconds", "saved_bytes", "peak_bytes", "first_step_seconds",
+        "compile_seconds",
+    )  # fmt: skip
     return {key: group[key][arm] for key in keys}
 
 

@@ -21,7 +21,7 @@ import torch
 
 from harness.data.load import Data, inputs_of
 from harness.errors import first_line
-from harness.run.calibrate import free_memory
+from harness.run.calibrate import ROOM, free_memory
 from harness.run.cell import load_cell_data
 from harness.run.environment import environment, torch_environment
 from harness.run.finished import recipe_of
@@ -34,8 +34,6 @@ from harness.training.step import Stepper
 ROUNDS, LEAST_ROUNDS = 9, 5
 STEPS = 3
 """Of a visit, at most."""
-ROOM = 0.9
-"""Share of the free memory that the models may take together; the formulas are good to a tenth."""
 
 Pair = tuple[str, str]
 """(arm, baseline)."""
@@ -119,6 +117,7 @@ def _measure_group(
         "steps": steps,
         "seconds": {name: lane.seconds for name, lane in lanes.items()},
         "first_step_seconds": {name: lane.first_step_seconds for name, lane in lanes.items()},
+        "compile_seconds": {name: lane.stepper.losses.seconds for name, lane in lanes.items()},
         "saved_bytes": {name: lane.saved_bytes for name, lane in lanes.items()},
         "positions_per_step": {name: lane.stepper.positions for name, lane in lanes.items()},
         "peak_bytes": {name: lane.peak for name, lane in lanes.items()},

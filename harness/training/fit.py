@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -73,7 +72,6 @@ def fit(
     journal.rewind(start)
     keeper = Keeper(recipe, journal, checkpoint, stop)
     trainer = _trainer(settings, keeper)
-    began = time.perf_counter()
     with _Quiet():
         trainer.fit(
             module,
@@ -87,9 +85,11 @@ def fit(
         **keeper.last,
         **_costs(recipe),
         "cost/saved_activation_bytes": float(keeper.saved_bytes),
-        "cost/train_seconds": keeper.seconds_before + time.perf_counter() - began,
+        "cost/train_seconds": keeper.seconds(),
         **{f"cost/{name}": value for name, value in peak_memory().items()},
     }
+    if keeper.compile_seconds is not None:
+        metrics["cost/compile_seconds"] = keeper.compile_seconds
     seconds = keeper.throughput.seconds_per_step()
     if seconds is not None:
         metrics["cost/tokens_per_second"] = keeper.tokens_per_step / seconds

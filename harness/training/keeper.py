@@ -85,8 +85,14 @@ class Keeper(pl.Callback):
         self.expert_loads: list[list[float]] | None = None
         """Of the last validation, layer by layer."""
         self.stopped_at: int | None = None
+        self.compile_seconds: float | None = None
+        """Of all processes that trained; None for a model that is not compiled."""
         self.seconds_before = 0.0
         self._began = self._window_began = time.perf_counter()
+
+    def seconds(self) -> float:
+        """Of training so far, in all processes, without what goes before the first step: compiling and the like."""
+        return self.seconds_before + time.perf_counter() - self._began
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -96,7 +102,8 @@ class Keeper(pl.Callback):
             "throughput": self.throughput.state(),
             "saved_bytes": self.saved_bytes,
             "expert_loads": self.expert_loads,
-            "seconds": self.seconds_before + time.perf_counter() - self._began,
+            "seconds": self.seconds(),
+            "compile_seconds": self.compile_seconds,
             "diagnostics": {
                 "grad_norms": [norm.item() for norm in self.grad_norms],
                 "counted": self._counted,
@@ -111,7 +118,7 @@ class Keeper(pl.Callback):
         self.losses = [torch.tensor(loss, dtype=torch.float32) for loss in state["losses"]]
         self.throughput.restore(state["throughput"])
         self.saved_bytes, self.expert_loads = state["saved_bytes"], state["expert_loads"]
-        self.seconds_before = state["seconds"]
+        self.seconds_before, self.compile_seconds = state["seconds"], state.get("compile_seconds")
         if (kept := state.get("diagnostics")) is not None:  # checkpoints of before there were any
             self.grad_norms = [torch.tensor(norm, dtype=torch.float32) for norm in kept["grad_norms"]]
             self._counted, self.end, self.held_out = kept["counted"], kept["end"], kept["held_out"]
@@ -120,11 +127,16 @@ class Keeper(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, Trained)
-        with trainer.precision_plugin.forward_context():
-            piece = self.settings.micro_batch_size or self.settings.batch_size
-            batch = [torch.from_numpy(array[:piece]).to(module.device) for array in module.objective.batch(0)]
-            self.saved_bytes = saved_activation_bytes(module.model, batch, module.objective.losses)
+        precision, host = trainer.precision_plugin.forward_context, module.objective.batch(0)
+        pieces = [
+            [torch.from_numpy(array[:size]).to(module.device) for array in host] for size in self.settings.piece_sizes
+        ]
+        with precision():
+            self.saved_bytes = saved_activation_bytes(module.model, pieces[0], module.objective.losses)
         module.model.auxiliary_losses()  # or they would keep that pass's graph beside the first step's
+        module.losses.prepare(pieces, precision)
+        if module.losses.seconds is not None:
+            self.compile_seconds = (self.compile_seconds or 0.0) + module.losses.seconds
         self._began = self._window_began = time.perf_counter()
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, index: int) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.models.network import Network
+from harness.training.compiled import Compiled
 from harness.training.objective import Objective
 from harness.training.optim import lr_factor, make_optimizer
 from harness.training.settings import TrainSettings
@@ -21,6 +22,7 @@ class Trained(pl.LightningModule):
     def __init__(self, model: Network, objective: Objective, settings: TrainSettings):
         super().__init__()
         self.model, self.objective, self.settings = model, objective, settings
+        self.losses = Compiled(objective, model, settings)
         self.grad_norm: Tensor | None = None
         self.branch_grad_norms: Tensor | None = None
         """(K,), by branch, of the last step that a validation follows."""
@@ -44,7 +46,7 @@ class Trained(pl.LightningModule):
     def training_step(self, batch: tuple[Tensor, ...], batch_index: int) -> dict[str, Tensor]:
         """`task`: the micro-batch's part of the step's mean loss. `loss`: what is differentiated, besides that the
         model's own terms; Lightning divides it by the number of micro-batches, which are not all of one size."""
-        task = self.objective.losses(self.model, *batch).mean()
+        task = self.losses(*batch).mean()
         share = len(batch[0]) / self.settings.batch_size
         terms = self.model.auxiliary_losses()
         self.auxiliary = {name: term.detach() * share + self.auxiliary.get(name, 0) for name, term in terms.items()}

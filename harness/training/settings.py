@@ -44,14 +44,16 @@ class TrainSettings(Settings):
     """CPU threads of a cell. Other counts sum in another order, so bit-equality holds for one count."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     kernels: Literal["auto", "plain", "fused"] = "auto"
-    """How connections are computed: `auto` takes fused kernels where there are any, `plain` is PyTorch alone, `fused` is
-    kernels or an error. The path that was taken is recorded with the cell."""
+    """How connections are computed: `auto` takes fused kernels where there are any, `plain` is PyTorch alone, `fused`
+    is kernels or an error. The path that was taken is recorded with the cell."""
+    compile: bool = False
+    """The losses of a training step by torch.compile; where it cannot be had, eager PyTorch and a line in the log."""
 
     validation_images: int = Field(default=1000, ge=1)
     """Held-out images that the curve is judged on, spread evenly over the held-out side."""
 
     NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset(
-        {"log_every", "checkpoint_every", "threads", "device", "kernels"}
+        {"log_every", "checkpoint_every", "threads", "device", "kernels", "compile"}
     )
     """Keys that a cell's identity leaves out: logging, saving, and where it runs."""
 
@@ -65,6 +67,13 @@ class TrainSettings(Settings):
     def micro_batches(self) -> int:
         """How many of them a step has."""
         return -(-self.batch_size // (self.micro_batch_size or self.batch_size))
+
+    @property
+    def piece_sizes(self) -> tuple[int, ...]:
+        """How many examples they have: the first, and the last where that has fewer."""
+        size = self.micro_batch_size or self.batch_size
+        rest = self.batch_size % size
+        return (size, rest) if rest else (size,)
 
     def validates(self, step: int) -> bool:
         """Whether a validation follows the step, counted from 1."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from harness.data.batches import Batch
 from harness.data.load import Data
 from harness.models.network import Network
+from harness.training.compiled import Compiled
 from harness.training.memory import keep_freed_memory
 from harness.training.meters import saved_activation_bytes
 from harness.training.objective import make_objective
@@ -43,6 +44,9 @@ class Stepper:
         """Tokens of a step."""
         self.steps = 0
         """Done so far."""
+        self.losses = Compiled(objective, self.model, recipe.train)
+        if recipe.train.compile:
+            self.losses.prepare([self._part(objective.batch(0))], self._precision)
 
     @classmethod
     def of(cls, recipe: Recipe, data: Data, device: torch.device) -> Stepper:
@@ -90,7 +94,7 @@ class Stepper:
 
     def _pass(self, batch: Batch) -> None:
         with self._precision():
-            loss = self.objective.losses(self.model, *self._part(batch)).mean()
+            loss = self.losses(*self._part(batch)).mean()
             loss = loss + sum(self.model.auxiliary_losses().values())
         loss.backward()
 

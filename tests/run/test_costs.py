@@ -60,7 +60,7 @@ def measured(
         "steps": 1,
         "seconds": {name: [1.0, 1.0] if name == "residual" else [slow, slow] for name in own},
         **{key: dict.fromkeys(own, 7) for key in ("first_step_seconds", "saved_bytes", "parameters")},
-        "peak_bytes": dict.fromkeys(own),
+        **{key: dict.fromkeys(own) for key in ("peak_bytes", "compile_seconds")},
         "positions_per_step": dict.fromkeys(own, 128),
     }
     return made_document({"groups": [group], "skipped": {}, "machine": {}}, wanted, stands_for, machine, when)

@@ -121,7 +121,7 @@ def test_a_slow_arm_has_its_ratio_and_arms_alike_have_one_within_their_intervals
     assert (arms["residual"]["throughput_ratio"], arms["residual"]["throughput_ci"]) == (1.0, [1.0, 1.0])
     assert arms["twice"]["positions_per_step"] == 2 * arms["residual"]["positions_per_step"] == 8 * 32
     assert arms["twice"]["saved_bytes_ratio"] == pytest.approx(2.0, rel=0.01)
-    assert arms["dhc"]["saved_bytes_ratio"] > 1.2
+    assert arms["dhc"]["saved_bytes_ratio"] > 1.1, "by kernels, which keep less than plain PyTorch"
     assert arms["dhc"]["parameters"] > arms["residual"]["parameters"]
     assert arms["dhc"]["peak_bytes"] is arms["dhc"]["compile_seconds"] is None
 
