@@ -11,8 +11,7 @@ from harness.bench.arms import Entry
 from harness.bench.presets import Preset
 from harness.bench.work import Where, recipe_of
 from harness.errors import UsageError
-from harness.run.calibrate import free_memory
-from harness.run.interleave import ROOM
+from harness.run.calibrate import ROOM, free_memory
 from harness.suite.estimate import Machine
 from harness.suite.schema import Arm
 

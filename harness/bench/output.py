@@ -80,7 +80,9 @@ def _machine(document: dict[str, Any]) -> str:
 
 
 def _compile_seconds(rows: Sequence[dict[str, Any]]) -> str:
-    return ", ".join(f"{row['arm']} {row['first_step_seconds']:.0f}" for row in rows)
+    return ", ".join(
+        f"{row['arm']}{' ' + row['kernels'] if row['kernels'] else ''} {row['first_step_seconds']:.0f}" for row in rows
+    )
 
 
 def _notes(document: dict[str, Any]) -> list[str]:

@@ -24,6 +24,8 @@ from harness.training.step import Stepper
 
 STEPS, SECONDS = 5, 3.0
 """Measured steps of an arm: so many, or as many as fit this time, after one that warms up."""
+ROOM = 0.9
+"""Share of the free memory that models beside each other may take together; the formulas are good to a tenth."""
 
 
 def this_machine(suite: Suite, data: Data, arms: Iterable[str]) -> Machine:
@@ -61,9 +63,11 @@ def this_machine(suite: Suite, data: Data, arms: Iterable[str]) -> Machine:
 
 def free_memory(device: torch.device) -> int:
     """Bytes on the device, or of the machine."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
     import psutil
 
-    return int(torch.cuda.mem_get_info()[0] if device.type == "cuda" else psutil.virtual_memory().available)
+    return int(psutil.virtual_memory().available)
 
 
 def step_seconds(recipe: Recipe, data: Data, device: torch.device) -> float:

@@ -65,7 +65,7 @@ def test_compiled_rows_are_a_table_of_their_own_with_the_seconds_of_compiling_ap
     found = text(document(compiled=compiled, steps=[1, 2]))
     assert len(lines(found, "dhc-n4")) == 2
     assert "beside a compiled residual, which is 1.25 times as fast" in found
-    assert "residual 2, dhc-n4 2" in found
+    assert "nearly all: residual native 2, dhc-n4 native 2" in found
     assert "1 and 2 step(s) a visit" in found
 
 
