@@ -15,9 +15,9 @@ from harness.bench.arms import Entry
 from harness.bench.machine import Copy
 from harness.bench.memory import peak_bytes
 from harness.bench.presets import Preset
-from harness.bench.rounds import WARMUP, Rounds, Visit, take_turns
+from harness.bench.rounds import WARMUP, Rounds, Visit, take_turns, why
 from harness.bench.work import SEED, Where, kernels_of, make_stepper
-from harness.errors import HarnessError, first_line
+from harness.errors import HarnessError
 from harness.progress import Meter
 from harness.run.lane import Lane, open_lane
 
@@ -31,8 +31,8 @@ class Measured:
 
     entry: Entry
     kernels: str | None
-    first_step_seconds: float
-    """Of a compiled model nearly all of it is compiling."""
+    compile_seconds: float | None
+    """None for what is not compiled."""
     saved_bytes: int
     peak_bytes: int | None
     parameters: int
@@ -75,7 +75,7 @@ def measure(entries: Sequence[Entry], preset: Preset, where: Where, rounds: int,
         try:
             lanes[entry.name] = open_lane(partial(make_stepper, entry, preset, where), device)
         except Exception as error:
-            failed[entry.name] = f"{type(error).__name__}: {first_line(error)}"
+            failed[entry.name] = why(error)
         if entry.name in failed:  # and its memory is nobody's any more
             _tidy(device)
         meter.add(1)
@@ -129,7 +129,7 @@ def _measured(lane: Lane, entry: Entry, peak: int | None, kernels: str | None) -
     return Measured(
         entry=entry,
         kernels=kernels,
-        first_step_seconds=lane.first_step_seconds,
+        compile_seconds=lane.stepper.losses.seconds,
         saved_bytes=lane.saved_bytes,
         peak_bytes=peak if lane.peak is None else lane.peak,
         parameters=lane.stepper.parameters,

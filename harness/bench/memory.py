@@ -12,9 +12,10 @@ from pathlib import Path
 from harness.bench import presets
 from harness.bench.arms import BASELINE, Entry
 from harness.bench.presets import Preset
+from harness.bench.rounds import why
 from harness.bench.work import Where, make_stepper
 from harness.connections.settings import ResidualSettings
-from harness.errors import HarnessError, first_line
+from harness.errors import HarnessError
 from harness.training.memory import M_MMAP_THRESHOLD
 
 STEPS = 3
@@ -65,7 +66,7 @@ def _work(answer: Connection, entry: Entry, preset: Preset, where: Where) -> Non
         make_stepper(entry, preset, where).seconds(STEPS)
         answer.send(_resident("VmHWM") - before)
     except Exception as error:
-        answer.send(f"{type(error).__name__}: {first_line(error)}")
+        answer.send(why(error))
 
 
 def _map_large_blocks() -> None:

@@ -32,7 +32,7 @@ def text(document: dict[str, Any]) -> str:
             f"the one above was:"
         )
         parts.append(_table(document["compiled"]))
-        parts.append("seconds of the first step, of compiling nearly all: " + _compile_seconds(document["compiled"]))
+        parts.append("seconds of compiling: " + _compile_seconds(document["compiled"]))
     parts += _notes(document)
     return "\n\n".join([*parts, LEGEND])
 
@@ -81,7 +81,7 @@ def _machine(document: dict[str, Any]) -> str:
 
 def _compile_seconds(rows: Sequence[dict[str, Any]]) -> str:
     return ", ".join(
-        f"{row['arm']}{' ' + row['kernels'] if row['kernels'] else ''} {row['first_step_seconds']:.0f}" for row in rows
+        f"{row['arm']}{' ' + row['kernels'] if row['kernels'] else ''} {row['compile_seconds']:.0f}" for row in rows
     )
 
 

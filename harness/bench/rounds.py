@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from harness.compare.bootstrap import Interval, median_ratio
-from harness.errors import first_line
+from harness.errors import HarnessError, first_line
 
 WARMUP = 1
 """Rounds that do not count."""
@@ -55,7 +55,7 @@ def take_turns(
             try:
                 took = visit(name)
             except Exception as error:  # whatever a model raises; out of memory first of all
-                found.failed[name] = f"{type(error).__name__}: {first_line(error)}"
+                found.failed[name] = why(error)
                 del found.visits[name]
             else:
                 if number >= 0:
@@ -67,6 +67,11 @@ def take_turns(
         if names[0] in found.failed:
             break
     return found
+
+
+def why(error: Exception) -> str:
+    """In a line."""
+    return first_line(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {first_line(error)}"
 
 
 def paired_ratio(arm: Sequence[float], baseline: Sequence[float]) -> tuple[float, Interval | None]:

@@ -36,7 +36,7 @@ def _row(own: Measured, baseline: Measured, block: Block, preset: Preset) -> dic
         "saved_bytes": own.saved_bytes,
         "peak_bytes": own.peak_bytes,
         "parameters": own.parameters,
-        "first_step_seconds": own.first_step_seconds,
+        "compile_seconds": own.compile_seconds,
         "seconds": seconds,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
@@ -16,7 +17,7 @@ from harness.connections.base import Branch, Connections
 from harness.connections.coefficients import DECAYED
 from harness.connections.settings import ResidualSettings
 from harness.data.batches import Batch
-from harness.errors import UsageError
+from harness.errors import HarnessError, UsageError, first_line
 from harness.models.decoder import token_losses
 from harness.models.network import Network
 from harness.suite.cells import stream_seeds
@@ -75,7 +76,7 @@ def recipe_of(entry: Entry, preset: Preset, where: Where) -> Recipe:
         # The schedule of a long run: a step of a bench is one of its first.
         "steps": 100_000, "warmup_steps": 100, "lr": 3e-4,
         "batch_size": preset.batch, "precision": preset.precision, "threads": where.threads, "device": where.device,
-        "kernels": entry.kernels,
+        "kernels": entry.kernels, "compile": entry.compiled,
     }  # fmt: skip
     return Recipe(
         connection=ResidualSettings() if entry.peer is not None else entry.connection,
@@ -87,15 +88,20 @@ def recipe_of(entry: Entry, preset: Preset, where: Where) -> Recipe:
 
 
 def make_stepper(entry: Entry, preset: Preset, where: Where) -> Stepper:
-    """The model as it is trained, with its optimiser, before its first step."""
+    """The model as it is trained, with its optimiser, before its first step. Raises HarnessError where it was to be
+    compiled and could not be: training goes on in eager PyTorch then, which is not what is asked here."""
     recipe = recipe_of(entry, preset, where)
     model = build_model(recipe)
     if entry.peer is not None:
         torch.manual_seed(recipe.streams["connection"])
         model.connections = PeerConnections(entry.peer, rate_of(entry), preset.model.width, preset.model.sublayers)
-    if entry.compiled:
-        model.compile(dynamic=False)
-    return Stepper(recipe, RandomTokens(preset), model, torch.device(where.device))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        stepper = Stepper(recipe, RandomTokens(preset), model, torch.device(where.device))
+    if entry.compiled and stepper.losses.seconds is None:
+        told = [first_line(one.message) for one in said if "compile" in str(one.message)]
+        raise HarnessError("; ".join(told) or "could not be compiled")
+    return stepper
 
 
 def kernels_of(entry: Entry, preset: Preset, where: Where) -> str | None:

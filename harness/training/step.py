@@ -58,10 +58,11 @@ class Stepper:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     def saved_bytes(self) -> int:
-        """What one micro-batch keeps for its backward pass (`meters.saved_activation_bytes`)."""
+        """What one micro-batch keeps for its backward pass (`meters.saved_activation_bytes`), as it runs: compiled, or
+        not."""
         part = self._part(self.objective.batch(0))
         with self._precision():
-            size = saved_activation_bytes(self.model, part, self.objective.losses)
+            size = saved_activation_bytes(self.model, part, lambda _, *batch: self.losses(*batch))
         self.model.auxiliary_losses()  # or they would keep that pass's graph
         return size
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from bench_support import HERE, TOY, quick
-from torch import nn
 
 from harness.bench import arms, measure
 from harness.bench.arms import Entry
@@ -18,6 +18,7 @@ from harness.bench.rows import rows
 from harness.bench.work import RandomTokens, make_stepper
 from harness.errors import HarnessError
 from harness.progress import Meter
+from harness.training import compiled
 from harness.training.step import Stepper
 
 ROUNDS = 6
@@ -125,15 +126,27 @@ def test_without_the_residual_there_is_nothing_to_say(block: Block_, monkeypatch
         block(entries(peers=False))
 
 
-def test_compiled_models_are_compiled_once_and_their_peak_is_not_asked(
+def compiled_entries() -> list[Entry]:
+    return [replace(one, compiled=True) for one in entries(peers=False)]
+
+
+def test_compiled_models_are_compiled_once_each_and_their_peak_is_not_asked(
     block: Block_, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compiled: list[nn.Module] = []
-    monkeypatch.setattr(nn.Module, "compile", lambda self, **how: compiled.append(self))
-    both = [Entry(arm=one.arm, connection=one.connection, compiled=True) for one in entries(peers=False)]
-    table = rows(block(both), TOY)
-    assert len(compiled) == len(both) == len(table)
-    assert all(row["compiled"] and row["peak_bytes"] is None and row["peak_memory_ratio"] is None for row in table)
+    monkeypatch.setattr(compiled, "BACKEND", "eager")
+    table = rows(block(compiled_entries()), TOY)
+    assert len(table) == 3
+    for row in table:
+        assert row["compiled"]
+        assert row["compile_seconds"] >= 0
+        assert row["peak_bytes"] is row["peak_memory_ratio"] is None
+    assert table[1]["time_ratio"] == pytest.approx(1.5)
+
+
+def test_what_cannot_be_compiled_is_a_failure_and_no_eager_row(block: Block_, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "BACKEND", "no-such-backend")
+    with pytest.raises(HarnessError, match=r"the baseline .* cannot be measured: train\.compile: .*failed"):
+        block(compiled_entries())
 
 
 def test_a_peers_network_is_the_residual_network_at_first() -> None:
