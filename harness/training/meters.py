@@ -20,19 +20,20 @@ def saved_bytes(forward: Callable[[], Tensor], owned: Iterable[Tensor]) -> int:
     often it is saved, and none of those `owned`."""
     known = {t.untyped_storage().data_ptr() for t in owned}
     storages: dict[int, int] = {}
-    kept: list[Tensor] = []  # nothing may be freed while counting, or an address would be used twice
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in known:
             storages[storage.data_ptr()] = storage.nbytes()
-            kept.append(tensor)
-        return tensor
+        # Detached: what an operation made would hold the operation, which would hold it, and nobody would ever free them.
+        # The graph itself lives until all is counted, so no address is used twice.
+        return tensor.detach()
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         out = forward()
+    size = sum(storages.values())
     del out
-    return sum(storages.values())
+    return size
 
 
 def saved_activation_bytes(model: nn.Module, batch: Sequence[Tensor], losses: Callable[..., Tensor]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,27 @@ def test_saved_bytes_are_the_same_twice_and_leave_model_and_random_state_alone(r
     assert torch.equal(torch.get_rng_state(), state)
     assert saved_activation_bytes(model, [tokens], nats) == first > 0
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_what_was_counted_is_freed(recipe: Callable[..., Any]) -> None:
+    """A tensor that is saved by what made it must not hold its maker: no collector sees that cycle."""
+
+    class Mark:
+        pass
+
+    class Marked(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            ctx.mark = Mark()
+            seen.append(weakref.ref(ctx.mark))
+            return x.clone()
+
+    seen: list[weakref.ref[Mark]] = []
+    model, tokens = build_model(recipe(CONNECTIONS["residual"])), torch.randint(0, 257, (4, 33))
+    head = model.norm.register_forward_pre_hook(lambda _, args: (Marked.apply(*args),))
+    saved_activation_bytes(model, [tokens], nats)
+    head.remove()
+    assert seen[0]() is None, "the graph is still there"
 
 
 def test_saved_bytes_grow_with_the_batch_and_with_streams(recipe: Callable[..., Any]) -> None:
