@@ -1,7 +1,7 @@
 """The boundary between two sub-layers as one differentiable operation, and a state that is not always there.
 
 Between two boundaries a state is what its makers say: a tensor that was kept, and the links that lead from it to the
-state itself. Whoever needs it walks them, in the forward and in the backward pass; every `STATES_PER_KEPT`-th is written.
+state itself. Whoever needs it walks them, in the forward and in the backward pass; one of `STATES_PER_KEPT` is written.
 """
 
 from __future__ import annotations
