@@ -161,21 +161,27 @@ class Tracker:
             self._client = client
         return self._client
 
-    def _experiment(self, name: str) -> str:
+    def _known(self, name: str) -> str | None:
+        """The id of an experiment that is there; None where there is none."""
         if name not in self._experiments:
+            found = tracking_sqlite.experiment(self.uri, name)  # without MLflow, which takes seconds to import
+            if found is None and (asked := self.connect().get_experiment_by_name(name)) is not None:
+                found = asked.experiment_id
+            if found is not None:
+                self._experiments[name] = found
+        return self._experiments.get(name)
+
+    def _experiment(self, name: str) -> str:
+        if self._known(name) is None:
             from mlflow.exceptions import MlflowException
 
             client = self.connect()
-            found = client.get_experiment_by_name(name)
-            if found is None:
-                local = self.uri.startswith("sqlite:") and self.artifacts is not None
-                location = (self.artifacts / "artifacts").resolve().as_uri() if local and self.artifacts else None
-                try:
-                    self._experiments[name] = client.create_experiment(name, artifact_location=location)
-                    return self._experiments[name]
-                except MlflowException:  # another process was faster
-                    found = client.get_experiment_by_name(name)
-            self._experiments[name] = found.experiment_id
+            local = self.uri.startswith("sqlite:") and self.artifacts is not None
+            location = (self.artifacts / "artifacts").resolve().as_uri() if local and self.artifacts else None
+            try:
+                self._experiments[name] = client.create_experiment(name, artifact_location=location)
+            except MlflowException:  # another process was faster
+                self._experiments[name] = client.get_experiment_by_name(name).experiment_id
         return self._experiments[name]
 
     def write(self, entry: Entry, lines: Iterable[dict[str, Any]], state: str) -> None:
@@ -227,10 +233,10 @@ class Tracker:
 
     def read(self, experiment: str) -> list[Record]:
         """All records of an experiment, the oldest first; none where there is no such experiment."""
-        found = self.connect().get_experiment_by_name(experiment)
-        if found is None:
+        known = self._known(experiment)
+        if known is None:
             return []
-        runs = tracking_sqlite.runs(self.uri, found.experiment_id)
+        runs = tracking_sqlite.runs(self.uri, known)
         return [
             Record(
                 run_id=run.run_id,
@@ -239,7 +245,7 @@ class Tracker:
                 tags=run.tags,
                 metrics=run.metrics,
             )
-            for run in (self._asked(found.experiment_id) if runs is None else runs)
+            for run in (self._asked(known) if runs is None else runs)
             if TAG_CELL in run.tags
         ]
 
@@ -282,7 +288,10 @@ class Tracker:
 
     def costs_measured(self, experiment: str) -> dict[str, str]:
         """Key -> when, of the costs that are recorded whole."""
-        tags = [run.data.tags for run in self._costs_runs(experiment, " != ''")]
+        known = self._known(experiment)
+        runs = None if known is None else tracking_sqlite.runs(self.uri, known, TAG_COSTS)
+        asked = self._costs_runs(experiment, " != ''") if runs is None else []
+        tags = [run.tags for run in runs or ()] + [run.data.tags for run in asked]
         return {one[TAG_COSTS]: one[TAG_MEASURED] for one in tags if TAG_MEASURED in one}
 
     def read_costs(self, experiment: str) -> list[dict[str, Any]]:
@@ -301,15 +310,14 @@ class Tracker:
 
     def runs(self, experiment: str, query: str) -> list[Any]:
         """MLflow's runs of an experiment for which its query holds, the oldest first; none where there is none."""
-        client = self.connect()
-        found = client.get_experiment_by_name(experiment)
-        if found is None:
+        client, known = self.connect(), self._known(experiment)
+        if known is None:
             return []
         runs: list[Any] = []
         token = None
         order = ["attributes.start_time ASC", "attributes.run_id ASC"]
         while True:
-            page = client.search_runs([found.experiment_id], query, max_results=1000, order_by=order, page_token=token)
+            page = client.search_runs([known], query, max_results=1000, order_by=order, page_token=token)
             runs += page
             token = page.token
             if not token:

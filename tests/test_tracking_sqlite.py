@@ -17,7 +17,7 @@ from record_support import ENTRY, journal
 
 from harness import tracking_sqlite
 from harness.tracking import Tracker
-from harness.tracking_sqlite import KNOWN, runs
+from harness.tracking_sqlite import KNOWN, experiment, runs
 
 
 @pytest.fixture
@@ -44,14 +44,31 @@ def test_several_processes_make_a_fresh_store_together(tmp_path: Path) -> None:
 
 
 def test_it_says_what_mlflow_says_in_the_same_order(filled: tuple[Tracker, str]) -> None:
-    tracker, experiment = filled
-    found, asked = runs(tracker.uri, experiment), tracker._asked(experiment)
+    tracker, own = filled
+    found, asked = runs(tracker.uri, own), tracker._asked(own)
     assert found is not None
     assert [run.tags["harness.cell"] for run in found] == ["bare", "c3", "c2", "c1", "c0"]
     assert [(run.run_id, run.tags) for run in found] == [(run.run_id, run.tags) for run in asked]
     for mine, theirs in zip(found, asked, strict=True):
         assert mine.metrics == pytest.approx(theirs.metrics, nan_ok=True)
     assert [record.cell for record in tracker.read("own")] == ["bare", "c3", "c2", "c1", "c0"]
+
+
+def test_an_experiment_is_known_by_name_unless_it_is_deleted(filled: tuple[Tracker, str]) -> None:
+    tracker, own = filled
+    assert experiment(tracker.uri, "own") == own
+    assert experiment(tracker.uri, "nobody's") is None
+    tracker.connect().delete_experiment(own)
+    assert experiment(tracker.uri, "own") is None
+
+
+def test_runs_with_a_tag_are_those_that_mlflow_finds(filled: tuple[Tracker, str]) -> None:
+    tracker, own = filled
+    found = runs(tracker.uri, own, "odd")
+    assert found is not None
+    asked = tracker.connect().search_runs([own], "tags.odd != ''", order_by=["attributes.start_time ASC"])
+    assert [run.run_id for run in found] == [run.info.run_id for run in asked]
+    assert len(found) == 4 < len(runs(tracker.uri, own) or ())
 
 
 def test_the_pinned_mlflow_has_a_schema_that_is_known(tracker: Tracker) -> None:
@@ -63,22 +80,22 @@ def test_the_pinned_mlflow_has_a_schema_that_is_known(tracker: Tracker) -> None:
 def test_another_schema_another_store_and_a_file_that_is_none_have_no_shortcut(
     filled: tuple[Tracker, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tracker, experiment = filled
-    assert runs("http://127.0.0.1:5000", experiment) is None
+    tracker, own = filled
+    assert runs("http://127.0.0.1:5000", own) is experiment("http://127.0.0.1:5000", "own") is None
     (tmp_path / "text.db").write_text("this is no database")
-    assert runs(f"sqlite:///{tmp_path / 'text.db'}", experiment) is None
-    assert runs(f"sqlite:///{tmp_path / 'nowhere.db'}", experiment) is None
+    assert runs(f"sqlite:///{tmp_path / 'text.db'}", own) is None
+    assert runs(f"sqlite:///{tmp_path / 'nowhere.db'}", own) is None
     assert not (tmp_path / "nowhere.db").exists(), "nothing is made by reading"
     monkeypatch.setattr(tracking_sqlite, "KNOWN", frozenset({"another"}))
-    assert runs(tracker.uri, experiment) is None
+    assert runs(tracker.uri, own) is experiment(tracker.uri, "own") is None
     assert len(tracker.read("own")) == 5, "MLflow is asked instead"
 
 
 def test_a_table_that_is_not_as_known_is_no_error(filled: tuple[Tracker, str]) -> None:
-    tracker, experiment = filled
+    tracker, own = filled
     with sqlite3.connect(tracker.uri.removeprefix("sqlite:///")) as store:
         store.execute("ALTER TABLE latest_metrics RENAME COLUMN is_nan TO not_a_number")
-    assert runs(tracker.uri, experiment) is None
+    assert runs(tracker.uri, own) is None
 
 
 def test_reading_turns_the_pages_and_takes_no_other_experiment(
