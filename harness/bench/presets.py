@@ -17,11 +17,13 @@ from harness.models.settings import DecoderSettings
 VOCABULARY = 512
 
 OWN: dict[str, dict[str, Any]] = {
-    # Seconds, for tests and for a first look at the columns. Its ratios are those of calls, not of work.
+    # Seconds, for tests and for a first look at the columns. Its ratios are those of calls, not of work, which two
+    # threads do no faster than one.
     "bench-toy": {
         "model": {"layers": 2, "width": 32, "heads": 2, "context": 32},
         "batch": 4,
         "precision": "fp32",
+        "threads": 1,
     },
     # The row of a CPU: 4,096 tokens a step, about a second on two cores.
     "bench-d256": {
@@ -52,6 +54,8 @@ class Preset:
     precision: Literal["fp32", "bf16"]
     fixed: bool
     """The batch is part of what the name means; otherwise it is halved until everything fits."""
+    threads: int | None = None
+    """Of a CPU, where nobody says otherwise; by default all cores."""
 
     @property
     def inputs(self) -> TextInputs:
@@ -78,7 +82,8 @@ def find(name: str) -> Preset:
     if name in OWN:
         one = OWN[name]
         model = DecoderSettings.model_validate(one["model"])
-        return Preset(name=name, model=model, batch=one["batch"], precision=one["precision"], fixed=True)
+        how = {key: value for key, value in one.items() if key != "model"}
+        return Preset(name=name, model=model, fixed=True, **how)
     train = SCALES[name]["train"]
     return Preset(
         name=name,

@@ -52,8 +52,8 @@ def bench(options: BenchOptions) -> Answer:
     if options.rounds < LEAST:
         raise UsageError(f"--rounds: {options.rounds} are too few for an interval; at least {LEAST}")
     device = _device(options.device)
-    where = Where(device=device, threads=options.threads or machine.cores())
     preset = presets.find(options.preset or (presets.CUDA_DEFAULT if device == "cuda" else presets.CPU_DEFAULT))
+    where = Where(device=device, threads=options.threads or preset.threads or machine.cores())
     ours = with_kernels(arms.find(options.arms, preset), options.kernels, preset, where)
     peers = arms.peers(preset) if options.peer else []
     preset = fitted(preset, [*ours, *peers], where)
