@@ -120,6 +120,20 @@ def test_figures_of_a_bench_are_its_times_and_what_is_counted(
     assert found["bench-d256/dhc-n4/time"] == guard.Figure(1.1, 1.05, 1.15)
 
 
+def test_figures_of_the_training_loop_are_those_with_an_interval(
+    guard: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = {"tiny/step": 1.01, "tiny/step/low": 1.0, "tiny/step/high": 1.02, "tiny/bare_ms": 600.0}
+
+    def run(command: list[str]) -> str:
+        assert command[1].endswith("training_loop.py")
+        Path(command[command.index("--json") + 1]).write_text(json.dumps(written))
+        return ""
+
+    monkeypatch.setattr(guard, "_run", run)
+    assert guard.training_loop(7) == {"loop/tiny/step": guard.Figure(1.01, 1.0, 1.02)}
+
+
 def test_a_benchmark_that_breaks_says_why(guard: ModuleType) -> None:
     with pytest.raises(SystemExit, match=r"(?s)code 3\n.*it broke"):
         guard._run([sys.executable, "-c", "import sys; print('it broke', file=sys.stderr); sys.exit(3)"])
