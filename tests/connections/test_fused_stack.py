@@ -1,7 +1,9 @@
-"""Stacks that go by kernels: against the float64 references, compiled, recomputed, in parallel; and when they do not."""
+"""Stacks that go by kernels: against the float64 references, compiled, recomputed, in parallel, copied, moved."""
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,17 +19,15 @@ from torch.utils.checkpoint import checkpoint
 
 from harness.conform.references import REFERENCES
 from harness.connections import build
-from harness.connections.kernels import boundary, compiler, native, operators
-from harness.connections.kernels.choose import Choice, choose
+from harness.connections.kernels import boundary, native, operators
 from harness.connections.kernels.form import Form
 from harness.connections.kernels.stack import FusableConnections
 from harness.connections.settings import CONNECTIONS, ConnectionSettings
-from harness.errors import UsageError
 from harness.models.decoder import Decoder, token_losses
 from harness.models.settings import DecoderSettings
 from harness.training.meters import saved_activation_bytes
 
-CPU, DIM, LIMIT = torch.device("cpu"), 24, 1e-4
+DIM, LIMIT = 24, 1e-4
 WHY = native.problem(Form(2, 1, DIM, "given"))
 pytestmark = pytest.mark.skipif(WHY is not None, reason=f"no kernels here: {WHY}")
 
@@ -234,38 +234,32 @@ def test_other_precisions_go_the_plain_way(dtype: torch.dtype) -> None:
     assert torch.equal(ours, stack(x, branches))
 
 
-def chosen(kind: str, raw: dict[str, Any], kernels: Any = "auto", dtype: torch.dtype = torch.float32) -> Choice:
-    return choose(build(CONNECTIONS[kind].model_validate(raw), DIM, 2), kernels, CPU, dtype)
+def test_a_copied_and_a_pickled_stack_go_by_kernels_too(tmp_path: Path) -> None:
+    _, stack = made("hyper", {"rate": 4}, 3)
+    x, branches = normal(2, 3, DIM, seed=3, dtype=torch.float32), [mixing_branch(DIM, seed=k) for k in range(3)]
+    for again in (copy.deepcopy(stack), pickle.loads(pickle.dumps(stack))):
+        assert again.kernels == "native"
+        assert torch.equal(again(x, branches), stack(x, branches))
 
 
-def test_which_way_is_chosen_and_why() -> None:
-    assert chosen("hyper", {"rate": 4}) == chosen("mhc", {"rate": 4}, "fused") == Choice("native")
-    assert chosen("hyper", {"rate": 4}, "plain").path == "plain"
-    assert "none" in chosen("residual", {}).why
-    assert "none" in chosen("mhc_lite", {"rate": 3}).why
-    assert "fp32" in chosen("hyper", {"rate": 4}, dtype=torch.bfloat16).why
-    assert "16 rows" in chosen("hyper", {"rate": 17}).why
-    with pytest.raises(UsageError, match=r"'fused' cannot be had: .* fp32"):
-        chosen("hyper", {"rate": 4}, "fused", torch.bfloat16)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_stack_that_was_moved_to_another_precision_goes_the_plain_way(dtype: torch.dtype) -> None:
+    _, stack = made("hyper", {"rate": 2}, 2)
+    x = normal(1, 2, DIM, seed=1, dtype=torch.float32)
+    with pytest.raises(RuntimeError, match="dtype"):  # as plain PyTorch says of fp32 and such weights
+        stack.to(dtype)(x, [torch.tanh] * 2)
 
 
-@pytest.mark.parametrize(("compiler_name", "why"), [("no-such-compiler", "no C compiler"), ("false", "no C compiler")])
-def test_without_a_compiler_it_is_plain_pytorch(compiler_name: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CC", compiler_name)
-    compiler._version.cache_clear()
-    assert why in chosen("hyper", {"rate": 2, "norm_type": "rms_norm", "tanh": False}).why
-    with pytest.raises(UsageError, match=why):
-        chosen("hyper", {"rate": 3, "norm_type": "rms_norm", "tanh": False}, "fused")
-    native._library.cache_clear()
+def test_a_branch_may_answer_for_all_tokens_at_once() -> None:
+    _, stack = made("hyper", {"rate": 2}, 2)
+    x, branches = normal(2, 3, DIM, seed=1, dtype=torch.float32), [lambda y: y[:1].mean(dim=-1, keepdim=True)] * 2
+    ours = stack(x, branches)
+    stack.use(None)
+    torch.testing.assert_close(ours, stack(x, branches), rtol=1e-5, atol=1e-5)
 
 
-def test_a_compiler_that_fails_is_named_with_its_first_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = tmp_path / "broken-cc"
-    broken.write_text(
-        '#!/bin/sh\n[ "$1" = --version ] && echo 1 && exit 0\necho "rows.h:1: error: no such thing" >&2\nexit 1\n'
-    )
-    broken.chmod(0o755)
-    monkeypatch.setenv("CC", str(broken))
-    native._library.cache_clear()
-    assert chosen("hyper", {"rate": 2}).why == f"'{broken}' cannot compile the kernel: rows.h:1: error: no such thing"
-    native._library.cache_clear()
+def test_tensors_without_data_have_shapes() -> None:
+    _, stack = made("hyper", {"rate": 2}, 3)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        x = mode.from_tensor(torch.zeros(2, 3, DIM))
+        assert stack(x, [torch.tanh] * 3).shape == (2, 3, DIM)

@@ -15,9 +15,11 @@ from harness.connections.kernels.stack import FusableConnections
 from harness.errors import UsageError
 
 Kernels = Literal["auto", "plain", "fused"]
-"""`auto`: kernels where there are any for the type, the device and the precision; `fused`: or an error."""
+"""`auto`: kernels where there are any for the type, the device and the precision; `fused`: an error where the type has
+some and they cannot be had."""
 
 PLAIN = "plain"
+NO_TYPE = "this type of connection has none"
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ def choose(stack: Connections, kernels: Kernels, device: torch.device, dtype: to
         assert isinstance(stack, FusableConnections)
         stack.use(found)
         return Choice(found.NAME)
-    if kernels == "fused":
+    if kernels == "fused" and found != NO_TYPE:
         raise UsageError(f"kernels: 'fused' cannot be had: {found}; 'auto' would take plain PyTorch")
     return Choice(PLAIN, found)
 
@@ -50,7 +52,7 @@ def _backend(stack: Connections, device: torch.device, dtype: torch.dtype) -> Ba
     """The kernels, or why there are none."""
     forms = stack.forms() if isinstance(stack, FusableConnections) else None
     if forms is None:
-        return "this type of connection has none"
+        return NO_TYPE
     if forms[0].rows > MOST_ROWS:
         return f"they take {MOST_ROWS} rows at most, and there are {forms[0].rows}"
     if device.type == "cpu":

@@ -10,17 +10,17 @@ import platform
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.cache import cache_folder
 
-FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", "-fopenmp")
+FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 """No -ffast-math: NaN is to stay NaN, or a run that diverges would not be seen to."""
 
-SECONDS = 300
-"""A compiler that takes longer is given up."""
+SECONDS, VERSION_SECONDS = 300, 20
+"""A compiler that takes longer, to compile or to say its version, is given up."""
 
 
 @dataclass(frozen=True)
@@ -32,37 +32,67 @@ class Problem:
 
 def library(source: str, headers: tuple[str, ...], defined: Mapping[str, int]) -> ctypes.CDLL | Problem:
     """`source` of this folder, compiled with these macros and loaded. The compiler is $CC or cc; OpenMP's threads are
-    those of torch, whose copy of libgomp is already there."""
+    those of torch, whose copy of libgomp is already there. Without OpenMP there is one thread."""
     folder = Path(__file__).parent
-    compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]
+    compiler = ["cc"]
     try:
-        version = _version(tuple(compiler))
-    except (OSError, subprocess.SubprocessError) as error:
+        compiler = shlex.split(os.environ.get("CC", "")) or compiler
+        version = _run([*compiler, "--version"], VERSION_SECONDS)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
         return Problem(f"no C compiler ('{compiler[0]}': {_reason(error)})")
     macros = [f"-D{name}={value}" for name, value in defined.items()]
-    parts = [version, _instructions(), *FLAGS, *macros, *((folder / name).read_text() for name in (*headers, source))]
-    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-    made = cache_folder() / "kernels" / f"{Path(source).stem}-{key}.so"
+    text = [(folder / name).read_text() for name in (*headers, source)]
+    key = hashlib.sha256("\0".join([*compiler, version, _instructions(), *FLAGS, *macros, *text]).encode())
+    command = [*compiler, *FLAGS, *macros, str(folder / source), "-lm"]
     try:
-        if not made.exists():
-            _compile([*compiler, *FLAGS, *macros, str(folder / source), "-lm"], made)
-        return ctypes.CDLL(str(made))
-    except (OSError, subprocess.SubprocessError) as error:
+        made = cache_folder() / "kernels" / f"{Path(source).stem}-{key.hexdigest()[:16]}.so"
+        if not _ours(made):
+            return Problem(f"{made.parent} can be written by others")
+        return _loaded(command, made)
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         return Problem(f"'{compiler[0]}' cannot compile the kernel: {_reason(error)}")
 
 
-def _compile(command: list[str], made: Path) -> None:
-    """Whole or not at all: two processes may be at it."""
-    made.parent.mkdir(parents=True, exist_ok=True)
+def _loaded(command: Sequence[str], made: Path) -> ctypes.CDLL:
+    """The library, compiled where it is missing or cannot be loaded (it may be cut off, or of another system's C
+    library)."""
+    if made.exists():
+        try:
+            return ctypes.CDLL(str(made))
+        except OSError:
+            made.unlink(missing_ok=True)
+    try:
+        _compile([*command, "-fopenmp"], made)
+    except subprocess.CalledProcessError:
+        _compile(command, made)
+    return ctypes.CDLL(str(made))
+
+
+def _compile(command: Sequence[str], made: Path) -> None:
+    """Whole or not at all: two processes may be at it, and machines go down."""
     with tempfile.TemporaryDirectory(dir=made.parent) as folder:
         new = Path(folder) / made.name
-        subprocess.run([*command, "-o", str(new)], check=True, capture_output=True, text=True, timeout=SECONDS)
+        _run([*command, "-o", str(new)], SECONDS)
+        with new.open("rb") as file:
+            os.fsync(file.fileno())
         new.replace(made)
 
 
-@functools.cache
-def _version(compiler: tuple[str, ...]) -> str:
-    return subprocess.run([*compiler, "--version"], check=True, capture_output=True, text=True, timeout=SECONDS).stdout
+def _ours(made: Path) -> bool:
+    """Whether nobody else (but root) could have put a library there; the folder is made if need be."""
+    made.parent.mkdir(parents=True, exist_ok=True)
+    for path in (made.parent, made):
+        if path.exists() and (path.stat().st_uid not in (0, os.getuid()) or path.stat().st_mode & 0o002):
+            return False
+    return True
+
+
+def _run(command: Sequence[str], seconds: int) -> str:
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, errors="replace", timeout=seconds,
+        env={**os.environ, "LC_ALL": "C"},
+    )  # fmt: skip
+    return done.stdout
 
 
 @functools.cache
@@ -78,6 +108,13 @@ def _instructions() -> str:
 
 
 def _reason(error: Exception) -> str:
-    said = (getattr(error, "stderr", None) or "").strip().splitlines()
-    wrong = [line for line in said if "error" in line] or said
-    return wrong[0] if wrong else str(error)
+    """In a line."""
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"took more than {error.timeout:.0f} s"
+    if isinstance(error, subprocess.CalledProcessError):
+        said = (error.stderr or "").strip().splitlines()
+        wrong = [line for line in said if "error" in line] or said
+        return wrong[0] if wrong else f"ended with {error.returncode} and said nothing"
+    if isinstance(error, FileNotFoundError) and error.filename2 is not None:
+        return "wrote no library"
+    return str(error)

@@ -96,7 +96,7 @@ static void back_through_balance(const Balance *b, Lane (*g)[ROWS], Lane (*g_z)[
         for (int c = 0; c < ROWS; c++) TOKENS g_z[r][c][t] = g_start[r][c][t] * b->start[r][c][t];
 }
 
-/* A tile's states behind the last link, with where they lie; tokens that are not there are zero. */
+/* A tile's states behind the last link, with where they lie; a token that is not there is the first, and unused. */
 typedef struct {
     int count;
     const float *h[TILE];
@@ -152,28 +152,28 @@ static void mix(const Boundary *b, Lane *raw, float (*made)[SMALL], Balance *bal
     }
 }
 
-static const float nothing[STATE];
-
-INLINE Tile tile_of(int64_t s, int64_t to)
+INLINE void fill(Tile *tile)
 {
-    Tile tile = {.count = to - s < TILE ? to - s : TILE};
-    TOKENS tile.h[t] = nothing;
-    return tile;
+    for (int t = tile->count; t < TILE; t++) tile->h[t] = tile->h[0];
 }
 
-void forward(const Boundary *b)
+/* 0, or 1 where memory ran out. */
+int forward(const Boundary *b)
 {
+    float *all = zeros(b->threads * (TILE + 1) * STATE * sizeof(float));
+    if (!all) return 1;
 #pragma omp parallel num_threads(b->threads)
     {
-        float *scratch = zeros((TILE + 1) * STATE * sizeof(float));
+        float *scratch = all + thread() * (TILE + 1) * STATE;
         int64_t from, to;
         share(b->tokens, &from, &to);
-        for (int64_t s = from; s < to && scratch; s += TILE) {
-            Tile tile = tile_of(s, to);
+        for (int64_t s = from; s < to; s += TILE) {
+            Tile tile = {.count = to - s < TILE ? to - s : TILE};
             for (int t = 0; t < tile.count; t++) {
                 float *copy = b->next ? b->next + (s + t) * STATE : NULL;
                 tile.h[t] = state_behind(b, s + t, b->links, scratch, scratch + (1 + t) * STATE, copy, &tile.row);
             }
+            fill(&tile);
             Lane factor, raw[RAW];
             float made[TILE][SMALL];
             Balance balanced;
@@ -186,9 +186,9 @@ void forward(const Boundary *b)
                 SLICES(read_slice(tile.h[t], tile.row, made[t], b->x + (s + t) * OUTPUT, d, n));
             }
         }
-        if (!scratch) abort();
-        free(scratch);
     }
+    free(all);
+    return 0;
 }
 
 /* Sums over a thread's tokens. */
@@ -265,7 +265,7 @@ INLINE void gradient_slice(
 
 static void backward_tile(const Boundary *b, int64_t s, int64_t to, float *scratch, Sums *sums)
 {
-    Tile tile = tile_of(s, to);
+    Tile tile = {.count = to - s < TILE ? to - s : TILE};
     const int64_t last = b->links - 1;
     const float *h[TILE], *c[TILE];
     float *g[TILE], factor[TILE] = {0}, along[TILE], g_raw[TILE][RAW], dots[TILE][ROWS + V];
@@ -290,6 +290,7 @@ static void backward_tile(const Boundary *b, int64_t s, int64_t to, float *scrat
         if (b->g_x) SLICES(dots_slice(tile.h[t], tile.row, b->g_x + (s + t) * OUTPUT, read, d, n));
         reduce(read, ROWS, dots[t]);
     }
+    fill(&tile);
     back_to_raw(b, s, &tile, dots, sums, g_raw, along);
     for (int i = 0; i < ROWS; i++) SLICES(gradient_slice(b, &tile, s, i, factor, along, g_raw, g, sums, d, n));
     for (int t = 0; t < tile.count && last >= 0; t++) {
@@ -306,19 +307,15 @@ int backward(const Boundary *b)
     const size_t states = (3 * TILE + 1) * STATE * sizeof(float) + 64;
     Sums *all = zeros(b->threads * sizeof(Sums));
     char *scratch = zeros(b->threads * states);
-    if (!all || !scratch) return 1;
-#pragma omp parallel num_threads(b->threads)
-    {
+    const int failed = !all || !scratch;
+#pragma omp parallel num_threads(b->threads) if (!failed)
+    if (!failed) {
         int64_t from, to;
         share(b->tokens, &from, &to);
-#ifdef _OPENMP
-        const int mine = omp_get_thread_num();
-#else
-        const int mine = 0;
-#endif
-        for (int64_t s = from; s < to; s += TILE) backward_tile(b, s, to, (float *)(scratch + mine * states), all + mine);
+        float *mine = (float *)(scratch + thread() * states);
+        for (int64_t s = from; s < to; s += TILE) backward_tile(b, s, to, mine, all + thread());
     }
-    for (int64_t k = 0; k < b->threads; k++) {
+    for (int64_t k = 0; !failed && k < b->threads; k++) {
         for (int i = 0; i < RAW * STATE; i++) b->g_weights[i] += all[k].weights[i];
         for (int i = 0; i < RAW; i++) {
             b->g_fixed[i] += all[k].fixed[i];
@@ -328,5 +325,5 @@ int backward(const Boundary *b)
     }
     free(all);
     free(scratch);
-    return 0;
+    return failed;
 }

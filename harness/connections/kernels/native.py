@@ -19,7 +19,10 @@ MOST_LINKS = 4
 """As in rows.h."""
 
 MOST_STATE = 1 << 16
-"""Numbers of one token's state; four times as much lies on a thread's stack."""
+"""Numbers of one token's state."""
+
+MOST_BALANCE = 1 << 19
+"""Bytes of what Sinkhorn's iterations keep on a thread's stack, for a tile of eight tokens."""
 
 _POINTERS = ctypes.c_void_p * MOST_LINKS
 _STRIDES = ctypes.c_int64 * MOST_LINKS
@@ -50,13 +53,15 @@ def problem(form: Form) -> str | None:
     """Why this form cannot be had here; None where it can."""
     if form.rows * form.width > MOST_STATE:
         return f"a state of {form.rows} x {form.width} numbers is too large"
+    if 32 * form.rows * (form.rows + 2 * form.iterations + 1) > MOST_BALANCE:
+        return f"{form.iterations} iterations are too many"
     found = _library(form)
     return found.why if isinstance(found, Problem) else None
 
 
 def forward(form: Form, state: Tensor, links: Sequence[Link], operands: Operands, keep: bool) -> Made:
     """One boundary (`form`). Contiguous fp32 tensors on the CPU, but for the state, whose tokens and rows may lie
-    anywhere."""
+    anywhere. Raises MemoryError."""
     tokens, dynamic = len(state), form.mixer != "given"
     small = (tokens, form.raw) if form.joint else (tokens, form.rows, form.raw)
     made = Made(
@@ -68,7 +73,8 @@ def forward(form: Form, state: Tensor, links: Sequence[Link], operands: Operands
     )
     call = _call(form, state, links, operands)
     call.next, call.x, call.made, call.raw, call.stats = map(_address, made)
-    _loaded(form).forward(ctypes.byref(call))
+    if _loaded(form).forward(ctypes.byref(call)):
+        raise MemoryError("a connection's state")
     return made
 
 

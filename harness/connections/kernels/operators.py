@@ -6,8 +6,9 @@ its backend are a word that stands for them here.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -44,7 +45,16 @@ class Backend(Protocol):
         ...
 
 
+BACKENDS = {"native": "harness.connections.kernels.native", "triton": "harness.connections.kernels.triton_backend"}
+"""Modules by their NAME."""
+
 _known: dict[str, tuple[Form, Backend]] = {}
+_used: dict[str, Backend] = {}
+
+
+def backend_of(name: str) -> Backend:
+    """The kernels of that name. Raises ImportError where their compiler is not there."""
+    return cast(Backend, importlib.import_module(BACKENDS[name]))
 
 
 def key_of(form: Form, backend: Backend) -> str:
@@ -52,12 +62,13 @@ def key_of(form: Form, backend: Backend) -> str:
     key = f"{backend.NAME} {form.key}"
     if key not in _known:
         _known[key] = form, backend
+        _used[backend.NAME] = backend
     return key
 
 
 def forward(key: str, keep: bool, state: Tensor, links: Sequence[Link], operands: Operands) -> Made:
     """`Backend.forward`."""
-    if torch.compiler.is_compiling():
+    if _traced(state):
         made = _forward(key, keep, state, _flat(links), list(operands))
         return Made(*[one if one.numel() else None for one in made])
     form, backend = _known[key]
@@ -75,7 +86,7 @@ def backward(
     g_coefficients: Tensor | None,
 ) -> Grads:
     """`Backend.backward`."""
-    if torch.compiler.is_compiling():
+    if _traced(state):
         given = [made.coefficients, made.raw, made.stats, g_next, g_x, g_coefficients]
         grads = _backward(key, state, _flat(links), list(operands), given)
         state_grad, *others = (one if one.numel() else None for one in grads)
@@ -83,6 +94,16 @@ def backward(
         return Grads(state_grad, *others)  # type: ignore[arg-type]
     form, backend = _known[key]
     return backend.backward(form, state, links, operands, made, g_next, g_x, g_coefficients)
+
+
+def take(name: str, x: Tensor) -> bool:
+    """`Backend.takes` of kernels that have a key."""
+    return _used[name].takes(x)
+
+
+def _traced(state: Tensor) -> bool:
+    """Whether shapes alone are asked for: by a compiler, or of tensors that have nothing else."""
+    return torch.compiler.is_compiling() or type(state) is not Tensor
 
 
 def _flat(links: Sequence[Link]) -> list[Tensor]:

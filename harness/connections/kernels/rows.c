@@ -94,13 +94,16 @@ static void sum_weights(const Boundary *b, float *totals)
         for (int d = 0; d < WIDTH; d++) totals[k] += b->weights[k * WIDTH + d];
 }
 
-void forward(const Boundary *b)
+/* 0, or 1 where memory ran out. */
+int forward(const Boundary *b)
 {
     float totals[COLUMNS] = {0};
+    float *all = zeros(b->threads * 2 * STATE * sizeof(float));
+    if (!all) return 1;
     sum_weights(b, totals);
 #pragma omp parallel num_threads(b->threads)
     {
-        float scratch[2 * STATE] __attribute__((aligned(64)));
+        float *scratch = all + thread() * 2 * STATE;
         float offsets[SMALL], raw[SMALL], made[SMALL], squashed[SMALL], mean[ROWS + V], factor[ROWS + V];
         int64_t from, to;
         share(b->tokens, &from, &to);
@@ -125,6 +128,8 @@ void forward(const Boundary *b)
             SLICES(read_slice(h, row, c, b->x + s * OUTPUT, d, n));
         }
     }
+    free(all);
+    return 0;
 }
 
 /* Sums over a thread's tokens. */
@@ -271,21 +276,18 @@ int backward(const Boundary *b)
     float totals[COLUMNS] = {0};
     sum_weights(b, totals);
     Sums *all = zeros(b->threads * sizeof(Sums));
-    if (!all) return 1;
-#pragma omp parallel num_threads(b->threads)
-    {
-        float scratch[4 * STATE] __attribute__((aligned(64))), offsets[SMALL];
+    float *states = zeros(b->threads * 4 * STATE * sizeof(float));
+    const int failed = !all || !states;
+#pragma omp parallel num_threads(b->threads) if (!failed)
+    if (!failed) {
+        float *scratch = states + thread() * 4 * STATE, offsets[SMALL];
         int64_t from, to;
         share(b->tokens, &from, &to);
         repeat_offset(b, offsets);
-#ifdef _OPENMP
-        Sums *sums = all + omp_get_thread_num();
-#else
-        Sums *sums = all;
-#endif
-        for (int64_t s = from; s < to; s++) backward_token(b, s, offsets, totals, scratch, sums);
+        for (int64_t s = from; s < to; s++) backward_token(b, s, offsets, totals, scratch, all + thread());
     }
-    for (int64_t k = 0; k < b->threads; k++) add_sums(b, all + k);
+    for (int64_t k = 0; !failed && k < b->threads; k++) add_sums(b, all + k);
     free(all);
-    return 0;
+    free(states);
+    return failed;
 }

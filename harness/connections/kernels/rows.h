@@ -318,14 +318,23 @@ static void *zeros(size_t bytes)
     return memory;
 }
 
+INLINE int64_t thread(void)
+{
+#ifdef _OPENMP
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
+}
+
 /* This thread's tokens: [from, to). */
 INLINE void share(int64_t tokens, int64_t *from, int64_t *to)
 {
 #ifdef _OPENMP
-    const int64_t threads = omp_get_num_threads(), mine = omp_get_thread_num();
+    const int64_t threads = omp_get_num_threads();
 #else
-    const int64_t threads = 1, mine = 0;
+    const int64_t threads = 1;
 #endif
-    *from = tokens * mine / threads;
-    *to = tokens * (mine + 1) / threads;
+    *from = tokens * thread() / threads;
+    *to = tokens * (thread() + 1) / threads;
 }
