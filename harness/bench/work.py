@@ -112,7 +112,7 @@ def kernels_of(entry: Entry, preset: Preset, where: Where) -> str | None:
     try:
         return path_of(recipe_of(entry, preset, where)).path
     except UsageError as error:
-        raise UsageError(f"--kernels: {entry.arm}: {str(error).removeprefix('kernels: ')}") from None
+        raise UsageError(f"--kernels: {entry.arm}: {str(error).removeprefix('train.kernels: ')}") from None
 
 
 def with_kernels(

@@ -6,8 +6,13 @@ import collections
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from pydantic import TypeAdapter
+
+from harness.connections.settings import AnyConnection
 from harness.errors import FAILED, INTERRUPTED, OK, UsageError
+from harness.models.settings import AnyModel
 from harness.run.celldir import State
 from harness.run.executors import LocalExecutor
 from harness.run.layout import Layout
@@ -15,8 +20,8 @@ from harness.run.loop import Loop
 from harness.run.members import remember
 from harness.run.progress import make_progress
 from harness.run.recording import Recorder, replay
-from harness.suite.cells import Cell, by_identity
-from harness.training.settings import CHECKPOINT
+from harness.suite.cells import Cell, by_identity, digest
+from harness.training.settings import CHECKPOINT, TrainSettings
 
 BUSY_PAUSE_SECONDS = 2.0
 
@@ -79,12 +84,28 @@ def will_run(cells: list[Cell], layout: Layout, options: RunOptions) -> list[Cel
 
 
 def check_devices(cells: list[Cell]) -> None:
-    """A device that is not there is an error before anything runs. Imports torch only when one is asked for by name."""
+    """A device or kernels that are not there are an error before anything runs. Imports torch only when they are asked
+    for by name."""
     if any(cell.config["train"]["device"] == "cuda" for cell in cells):
         import torch
 
         if not torch.cuda.is_available():
             raise UsageError("train.device: 'cuda' is asked for, and torch sees no CUDA device here")
+    fused = {digest(parts): parts for cell in cells if (parts := _parts(cell))["train"]["kernels"] == "fused"}
+    if fused:
+        from harness.training.recipe import path_for
+
+        for parts in fused.values():
+            path_for(
+                TypeAdapter(AnyConnection).validate_python(parts["connection"]),
+                TypeAdapter(AnyModel).validate_python(parts["model"]),
+                TrainSettings.model_validate(parts["train"]),
+            )
+
+
+def _parts(cell: Cell) -> dict[str, Any]:
+    """What decides whether a cell can have kernels."""
+    return {key: cell.config[key] for key in ("connection", "model", "train")}
 
 
 def prepare(layout: Layout, cell: Cell) -> None:

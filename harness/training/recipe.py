@@ -52,9 +52,14 @@ def build_model(recipe: Recipe) -> Network:
 
 def path_of(recipe: Recipe) -> Choice:
     """The path that the connections of `build_model` are on. Raises UsageError as it does."""
+    return path_for(recipe.connection, recipe.model, recipe.train)
+
+
+def path_for(connection: ConnectionSettings, model: ModelSettings, train: TrainSettings) -> Choice:
+    """The same of settings."""
     with torch.device("meta"):
-        stack = connections.build(recipe.connection, recipe.model.width, recipe.model.sublayers)
-    return _choose(stack, recipe.train)
+        stack = connections.build(connection, model.width, model.sublayers)
+    return _choose(stack, train)
 
 
 def _choose(stack: Connections, settings: TrainSettings) -> Choice:

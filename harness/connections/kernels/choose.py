@@ -44,7 +44,7 @@ def choose(stack: Connections, kernels: Kernels, device: torch.device, dtype: to
         stack.use(found)
         return Choice(found.NAME)
     if kernels == "fused" and found != NO_TYPE:
-        raise UsageError(f"kernels: 'fused' cannot be had: {found}; 'auto' would take plain PyTorch")
+        raise UsageError(f"train.kernels: 'fused' cannot be had: {found}; 'auto' would take plain PyTorch")
     return Choice(PLAIN, found)
 
 
