@@ -5,9 +5,10 @@
 The harness's side is the real thing: `fit`, Lightning's Trainer with its callback, a journal in a cell's directory. The
 other is what a person would write: random windows of a memory-mapped file of tokens, forward, backward, clipping, fused
 AdamW, a schedule, a loss printed now and then. `fit` asks after every step whether it is to stop; it is asked here, and
-the other loop has its turn while it waits for the answer. Windows of steps alternate, A B, B A, ...; the ratio is that
-of the medians, with an interval over the rounds. A validation and a checkpoint follow every window and are in none:
-what each takes is told apart, and as a share of training at the scale's own intervals.
+the other loop has its turn while it waits for the answer. Windows of steps alternate, A B, B A, ...; a ratio is that of
+the two windows of a round, its median over the rounds with an interval. CPU time is told beside wall time: little of
+what else the machine does is in it. A validation and a checkpoint follow every window and are in none: what each takes
+is told apart, and as a share of training at the scale's own intervals.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from harness.compare.bootstrap import median_ratio
+from harness.bench.rounds import Visit, paired_ratio
 from harness.compare.markdown import grid
 from harness.connections.settings import ResidualSettings
 from harness.data.documents import Corpus
@@ -102,8 +103,8 @@ class Turns:
 
     def __init__(self, bare: BareLoop, window: int, rounds: int):
         self.bare, self.window, self.rounds = bare, window, rounds
-        self.seconds: dict[str, list[float]] = {"harness": [], "bare": [], "validation": [], "checkpoint": []}
-        self.asked, self.last = 0, 0.0
+        self.took: dict[str, list[Visit]] = {"harness": [], "bare": [], "validation": [], "checkpoint": []}
+        self.asked, self.last = 0, Visit(0.0, 0.0)
 
     def __call__(self) -> bool:
         self.asked += 1
@@ -125,24 +126,26 @@ class Turns:
         self.last = self.now()
         return period > self.rounds
 
-    def now(self) -> float:
+    def now(self) -> Visit:
         if self.bare.device.type == "cuda":
             torch.cuda.synchronize()
-        return time.perf_counter()
+        return Visit(time.perf_counter(), time.process_time())
 
-    def note(self, what: str, steps: int = 1) -> None:
-        self.seconds[what].append((self.now() - self.last) / steps)
+    def note(self, what: str, steps: int = 1, since: Visit | None = None) -> None:
+        began, now = since or self.last, self.now()
+        seconds, cpu_seconds = now.seconds - began.seconds, now.cpu_seconds - began.cpu_seconds
+        self.took[what].append(Visit(seconds / steps, cpu_seconds / steps))
 
     def turn(self, steps: int, counts: bool = True) -> None:
         began = self.now()
         for _ in range(steps):
             self.bare.step()
         if counts:
-            self.seconds["bare"].append((self.now() - began) / steps)
+            self.note("bare", steps, began)
 
 
-def rounds_of(scale: str, rounds: int, window: int, **train: object) -> dict[str, list[float]]:
-    """Seconds per step, round by round, of both loops, and of a step with a validation or a checkpoint."""
+def rounds_of(scale: str, rounds: int, window: int, **train: object) -> dict[str, list[Visit]]:
+    """What a step of both loops took, round by round, and a step with a validation or a checkpoint."""
     data = load_data(StdlibSettings(), None)
     assert isinstance(data, Corpus)
     recipe = recipe_of(scale, data, window, rounds, **train)
@@ -152,36 +155,52 @@ def rounds_of(scale: str, rounds: int, window: int, **train: object) -> dict[str
         with contextlib.suppress(StoppedError):
             fit(recipe, data, cell.journal, cell.path, turns)
         cell.journal.close()
-    return turns.seconds
+    return turns.took
 
 
 def measure(
     scales: Sequence[str] = ("tiny", "toy"), rounds: int = 15, window: int = 10, **train: object
 ) -> dict[str, float]:
-    """Ratios by name: `<scale>/step` of a harness step over a bare one, with `/low` and `/high` of its 95% interval;
-    `<scale>/with_pauses` the same with validations and checkpoints at the scale's own intervals. `<scale>/extra_ms`
-    is in milliseconds."""
+    """`<scale>/step`: a harness step over a bare one, with `/low` and `/high` of its 95% interval; `<scale>/cpu` the
+    same of CPU time; `<scale>/with_pauses` with validations and checkpoints at the own intervals of the scale. Names
+    that end with `_ms` are milliseconds: `extra_ms` is what a step takes more, of CPU time."""
     found: dict[str, float] = {}
     for scale in scales:
-        seconds = rounds_of(scale, rounds, window, **train)
-        ratio, interval = median_ratio(seconds["harness"], seconds["bare"])
-        low, high = interval or (ratio, ratio)
-        median = {what: statistics.median(each) for what, each in seconds.items()}
+        took = rounds_of(scale, rounds, window, **train)
+        wall = {what: [visit.seconds for visit in visits] for what, visits in took.items()}
+        cpu = {what: [visit.cpu_seconds for visit in visits] for what, visits in took.items()}
+        for name, seconds in (("step", wall), ("cpu", cpu)):
+            ratio, interval = paired_ratio(seconds["harness"], seconds["bare"])
+            ends = zip(("", "/low", "/high"), (ratio, *(interval or (ratio, ratio))), strict=True)
+            found |= {f"{scale}/{name}{end}": value for end, value in ends}
+        median = {what: statistics.median(each) for what, each in wall.items()}
         own = TrainSettings(**{**SCALES[scale]["train"], **train})
         pauses = (median["validation"] - median["harness"]) / own.validate_every
         pauses += (median["checkpoint"] - median["harness"]) / own.checkpoint_every
-        found |= {f"{scale}/step": ratio, f"{scale}/step/low": low, f"{scale}/step/high": high}
-        found[f"{scale}/with_pauses"] = ratio + pauses / median["bare"]
+        found[f"{scale}/with_pauses"] = found[f"{scale}/step"] + pauses / median["bare"]
         found[f"{scale}/bare_ms"] = 1e3 * median["bare"]
-        differences = [h - b for h, b in zip(seconds["harness"], seconds["bare"], strict=True)]
-        found[f"{scale}/extra_ms"] = 1e3 * statistics.median(differences)
+        more = [h - b for h, b in zip(cpu["harness"], cpu["bare"], strict=True)]
+        found[f"{scale}/extra_ms"] = 1e3 * statistics.median(more)
         for what in ("validation", "checkpoint"):
             found[f"{scale}/{what}_ms"] = 1e3 * (median[what] - median["harness"])
     return found
 
 
 def table(scales: Sequence[str], found: dict[str, float]) -> str:
-    rows = [["scale", "bare step", "harness ×", "95%", "extra", "validation", "checkpoint", "with both ×"]]
+    rows = [
+        [
+            "scale",
+            "bare step",
+            "harness ×",
+            "95%",
+            "of CPU time ×",
+            "95%",
+            "extra",
+            "validation",
+            "checkpoint",
+            "with both ×",
+        ]
+    ]
     for scale in scales:
         one = {key.removeprefix(f"{scale}/"): value for key, value in found.items() if key.startswith(f"{scale}/")}
         rows.append(
@@ -190,13 +209,15 @@ def table(scales: Sequence[str], found: dict[str, float]) -> str:
                 f"{one['bare_ms']:.1f} ms",
                 f"{one['step']:.3f}",
                 f"{one['step/low']:.3f} to {one['step/high']:.3f}",
+                f"{one['cpu']:.3f}",
+                f"{one['cpu/low']:.3f} to {one['cpu/high']:.3f}",
                 f"{one['extra_ms']:+.2f} ms",
                 f"{one['validation_ms']:.0f} ms",
                 f"{one['checkpoint_ms']:.0f} ms",
                 f"{one['with_pauses']:.3f}",
             ]
         )
-    return "\n".join(grid(rows, {1, 2, 3, 4, 5, 6, 7}))
+    return "\n".join(grid(rows, set(range(1, 10))))
 
 
 def main() -> None:

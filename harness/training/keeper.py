@@ -37,6 +37,13 @@ def seed_generators(seed: int, device: torch.device) -> None:
         torch.cuda.manual_seed(seed)
 
 
+def settled(device: torch.device) -> float:
+    """The moment when a pause begins: the steps that a device still has to do are training."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
 class Journal(Protocol):
     """Where a run writes its curve."""
 
@@ -165,7 +172,7 @@ class Keeper(pl.Callback):
             self._validate(trainer, module, step)
         stopping = self.stop() and not last
         if step % self.settings.checkpoint_every == 0 or last or stopping:
-            self._save(trainer)
+            self._save(trainer, module)
         if stopping:
             self.stopped_at = step
             trainer.should_stop = True
@@ -204,7 +211,7 @@ class Keeper(pl.Callback):
         return losses, norms
 
     def _validate(self, trainer: pl.Trainer, module: Trained, step: int) -> None:
-        pause = time.perf_counter()
+        pause = settled(module.device)
         self._count_spikes()
         # Before the model is judged, which begins the experts' tallies anew.
         values, depth = self._diagnose(trainer, module, step)
@@ -234,8 +241,8 @@ class Keeper(pl.Callback):
         shares = {f"stability/{name}_spikes": spikes.share() for name, spikes in self.spikes.items()}
         return {**values, **{name: share for name, share in shares.items() if share is not None}}, depth
 
-    def _save(self, trainer: pl.Trainer) -> None:
-        pause = time.perf_counter()
+    def _save(self, trainer: pl.Trainer, module: Trained) -> None:
+        pause = settled(module.device)
         self.journal.sync()  # first the journal: a checkpoint must not know more than the journal does
         temporary = self.checkpoint.with_suffix(".tmp")
         trainer.save_checkpoint(temporary)

@@ -6,12 +6,14 @@ import dataclasses
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from training_support import CONNECTIONS, MemoryJournal, fixed_corpus
 
+from harness.training import keeper
 from harness.training.fit import fit
 from harness.training.keeper import seed_generators
 
@@ -35,6 +37,15 @@ def test_no_step_writes_down_where_it_stands(recipe: Make, tmp_path: Path, monke
     written.clear()
     fit(recipe(CONNECTIONS["residual"]), fixed_corpus(), MemoryJournal(), tmp_path)
     assert len(written) < 20, "of 20 steps"
+
+
+def test_what_a_device_still_has_to_do_is_waited_for_before_a_pause_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: order.append(f"{device} is done"))
+    monkeypatch.setattr(keeper, "time", SimpleNamespace(perf_counter=lambda: order.append("the clock")))
+    keeper.settled(torch.device("cuda"))
+    keeper.settled(torch.device("cpu"))
+    assert order == ["cuda is done", "the clock", "the clock"]
 
 
 @pytest.mark.gpu
