@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     pass
 
 
+if not Path("/dev/nvidiactl").exists():
+    # Without a GPU Triton's kernels are interpreted. It decides on its first import, and torch may be the first to.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """One cache for all tests of a process, and none of the user's."""

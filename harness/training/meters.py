@@ -25,7 +25,7 @@ def saved_bytes(forward: Callable[[], Tensor], owned: Iterable[Tensor]) -> int:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in known:
             storages[storage.data_ptr()] = storage.nbytes()
-        # Detached: what an operation made would hold the operation, which would hold it, and nobody would ever free them.
+        # Detached: what an operation made would hold that operation, which would hold it, and nobody would free them.
         # The graph itself lives until all is counted, so no address is used twice.
         return tensor.detach()
 

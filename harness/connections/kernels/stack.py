@@ -33,7 +33,7 @@ class FusableConnections(SublayerConnections):
         self.kernels = kernels.NAME if kernels is not None else None
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         if self.kernels is not None:  # another process has to hear of the form
             self.use(backend_of(self.kernels))
 
