@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
+from typing import Any
 
 import pytest
 import torch
+from connections_support import distance, normal, randomise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernels_support import Case, case, exact, forms, off, run
 
+from harness.connections import build
 from harness.connections.kernels.form import MOST_ROWS, Form, Operands
+from harness.connections.kernels.stack import FusableConnections
+from harness.connections.settings import CONNECTIONS
 
 pytest.importorskip("triton", reason="no Triton on this platform")
 
@@ -36,7 +44,7 @@ def gaps(asked: Case, keep: bool = True, dtype: torch.dtype = torch.float32) -> 
     return off(run(triton_backend, ours, keep), exact(ours.to(torch.float64)), len(asked.state))
 
 
-@settings(max_examples=10, deadline=None)  # every operation of every token is interpreted
+@settings(max_examples=25, deadline=None)  # every operation of every token is interpreted
 @given(forms(), st.sampled_from((1, 2)), st.integers(0, 3), st.booleans(), st.integers(0, 10**6))
 def test_of_any_form_it_is_the_reference(form: Form, tokens: int, links: int, keep: bool, seed: int) -> None:
     found = gaps(case(form, tokens, links, seed), keep)
@@ -166,3 +174,36 @@ def test_tanh_is_exact_near_zero_and_far_from_it() -> None:
         made = triton_backend.forward(form, torch.zeros(1, 1, 4, device=DEVICE), (), operands, False)
         assert made.coefficients is not None
         torch.testing.assert_close(made.coefficients.flatten(), torch.tanh(offset).expand(3), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "raw"),
+    [("hyper", {"rate": 3}), ("hyper", {"rate": 2, "dynamic": False}), ("frac", {"rate": 2}), ("mhc", {"rate": 2})],
+    ids=str,
+)
+def test_a_network_is_the_same_by_these_kernels(kind: str, raw: dict[str, Any]) -> None:
+    """States that are not kept, the entry and the exit among them."""
+
+    def branch(y_BTD: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(y_BTD.roll(1, dims=2)) + 0.3 * y_BTD.roll(1, dims=1) * y_BTD
+
+    found = []
+    for kernels in (triton_backend, None):
+        stack = build(CONNECTIONS[kind].model_validate(raw), 8, 4)
+        randomise(stack, std=0.3)
+        assert isinstance(stack, FusableConnections)
+        stack.to(DEVICE).use(kernels)
+        x = normal(1, 2, 8, seed=3, dtype=torch.float32).to(DEVICE).requires_grad_()
+        stack(x, [branch] * 4).square().sum().backward()
+        found.append([x.grad, *[parameter.grad for parameter in stack.parameters()]])
+    for ours, plain in zip(*found, strict=True):
+        assert (ours is None) == (plain is None) or not (ours if plain is None else plain).any()
+        if ours is not None and plain is not None and plain.any():
+            assert distance(ours.cpu(), plain.cpu()) <= 10 * LIMIT  # both are in fp32
+
+
+def test_kernels_need_torch_and_triton_alone() -> None:
+    """So that a machine which has no more can measure them."""
+    modules = [f"harness.connections.kernels.{name}" for name in ("triton_backend", "reference", "form")]
+    script = f"import sys; sys.modules['pydantic'] = sys.modules['lightning'] = None; import {', '.join(modules)}"
+    subprocess.run([sys.executable, "-c", script], check=True, env=dict(os.environ))
