@@ -11,6 +11,7 @@ from bench_support import HERE, TOY
 from harness.bench import arms, presets
 from harness.bench.fit import fitted
 from harness.bench.work import with_kernels
+from harness.connections.kernels import native
 from harness.errors import UsageError
 from harness.models.presets import SCALES
 
@@ -113,7 +114,7 @@ def test_peers_stand_in_shapes_of_ours_and_say_how_to_get_them(monkeypatch: pyte
         arms.peers(ROW)
 
 
-def test_both_ways_are_two_entries_where_there_are_two() -> None:
+def test_both_ways_are_two_entries_where_there_are_two(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = arms.find("dhc-n4,mudd", TOY)
     made = with_kernels(entries, "both", TOY, HERE)
     ways = {way: [entry.arm for entry in made if entry.kernels == way] for way in ("auto", "plain", "fused")}
@@ -122,5 +123,8 @@ def test_both_ways_are_two_entries_where_there_are_two() -> None:
     assert ways["fused"] in ([], ["dhc-n4"])  # nothing is fused where there is no compiler
     assert len({entry.name for entry in made}) == len(made)
     assert [entry.kernels for entry in with_kernels(entries, "plain", TOY, HERE)] == ["auto", "plain", "plain"]
-    with pytest.raises(UsageError, match=r"^--kernels: mudd: "):
+    monkeypatch.setenv("CC", "false")
+    native._library.cache_clear()
+    with pytest.raises(UsageError, match=r"^--kernels: dhc-n4: 'fused' cannot be had: no C compiler"):
         with_kernels(entries, "fused", TOY, HERE)
+    native._library.cache_clear()

@@ -24,7 +24,7 @@ from harness.connections.settings import CONNECTIONS, ConnectionSettings, FracSe
 
 FOLDER = Path(harness.connections.__file__).parent
 PARTS = (
-    "base", "coefficients", "hyper", "frac", "generalized", "manifold", "residual", "laurel", "streams", "dense",
+    "base", "kernels.stack", "sinkhorn", "coefficients", "hyper", "frac", "generalized", "manifold", "residual", "laurel", "streams", "dense",
     "attention", "mudd",
 )  # fmt: skip
 
@@ -126,7 +126,7 @@ def relative(name: str, kind: str, raw: dict[str, Any], file: str, line: str, in
 
 
 RELATIVES = [
-    relative("mixer transposed", "mhc", {}, "manifold", "return (scaled * u).movedim((0, 1), (-2, -1))",
+    relative("mixer transposed", "mhc", {}, "sinkhorn", "return (scaled * u).movedim((0, 1), (-2, -1))",
              "return (scaled * u).movedim((1, 0), (-2, -1))", "mixer_orientation"),
     relative("permutations transposed", "mhc_lite", {}, "manifold", "torch.eye(rate)[torch.tensor(orders)].flatten(1)",
              "torch.eye(rate)[torch.tensor(orders)].mT.flatten(1)", "mixer_orientation"),
@@ -138,7 +138,7 @@ RELATIVES = [
              "projected = torch.tanh((flat @ self.phi) * inverse_rms(flat, EPS))", "dynamic_whole"),
     relative("home stream by block", "mhc", {}, "manifold", "pre[layer_id % rate] = 3.0", "pre[layer_id // 2 % rate] = 3.0",
              "stagger"),
-    relative("one round of Sinkhorn", "mhc", {}, "manifold", "for _ in range(iterations):", "for _ in range(1):",
+    relative("one round of Sinkhorn", "mhc", {}, "sinkhorn", "for _ in range(iterations):", "for _ in range(1):",
              "doubly_stochastic"),
     relative("ways swapped", "mudd", {}, "mudd", "query, key, value, residual = ways", "key, query, value, residual = ways",
              "equations"),
@@ -162,7 +162,7 @@ def mutated(mutant: Mutant) -> Callable[[int, int], Any]:
     originals = {f"harness.connections.{part}": sys.modules[f"harness.connections.{part}"] for part in PARTS}
     try:
         for part in PARTS:
-            source = (FOLDER / f"{part}.py").read_text(encoding="utf-8")
+            source = (FOLDER / f"{part.replace('.', '/')}.py").read_text(encoding="utf-8")
             if part == mutant.file:
                 assert source.count(mutant.line) == 1, f"{part}.py has changed: {mutant.line}"
                 source = source.replace(mutant.line, mutant.instead)
