@@ -60,7 +60,8 @@ def forward(form: Form, state: Tensor, links: Sequence[Link], operands: Operands
         else:
             triton_rows.forward_kernel[(tokens,)](
                 *_walk(form, state, links), *operands, *made, form.eps,
-                LINKS=len(links), **_rows(form), **rows_held(form.width, rows, FORWARD).options(),
+                LINKS=len(links), **_rows(form),
+                **rows_held(form.width, rows, FORWARD, rows * form.columns).options(),
             )  # fmt: skip
     return made
 
@@ -95,7 +96,7 @@ def _apart(
     g_state, g_out, g_link = _to_link(form, state, links)
     shared = [links[-1].coefficients] if links and links[-1].coefficients.ndim == 2 else []
     held = 3 * form.rows + 2 * form.parts + (form.columns if affine else 0)
-    sizes = rows_held(form.width, held, BACKWARD)
+    sizes = rows_held(form.width, held, BACKWARD, form.rows * form.columns)
     order = (operands.weights, operands.fixed, operands.scale, operands.offset) if affine else (operands.fixed,)
     sums = [torch.empty_like(one) for one in (*order, *shared) if one is not None]
     partial = small(min(programs(state.device, sizes.programs), tokens), sum(one.numel() for one in sums))

@@ -30,7 +30,7 @@ def load_rows(base, stride, w, live, COUNT: tl.constexpr, W: tl.constexpr, BLOCK
     for i in tl.static_range(COUNT):
         for k in tl.static_range(CHUNKS):
             own = w + k * BLOCK
-            tile = tl.load(base + (i * stride + own), mask=inside(own, live, W), other=0.0)
+            tile = tl.load(base + i * stride + own, mask=inside(own, live, W), other=0.0)
             tiles = tiles + (tile.to(tl.float32),)
     return tiles
 
@@ -41,7 +41,7 @@ def store_row(base, tiles, i: tl.constexpr, w, live, W: tl.constexpr, BLOCK: tl.
     for k in tl.static_range(CHUNKS):
         own = w + k * BLOCK
         tile = tiles[k].to(base.dtype.element_ty)
-        tl.store(base + (i * W + own), tile, mask=inside(own, live, W))
+        tl.store(base + i * W + own, tile, mask=inside(own, live, W))
 
 
 @triton.jit
@@ -140,7 +140,7 @@ def walk(
     BLOCK: tl.constexpr, CHUNKS: tl.constexpr,
 ):  # fmt: skip
     """The rows behind the first LINKS links."""
-    rows = load_rows(state + t * stride_t, stride_i, w, live, R, W, BLOCK, CHUNKS)
+    rows = load_rows(state + t * stride_t, tl.cast(stride_i, tl.int64), w, live, R, W, BLOCK, CHUNKS)
     for n in tl.static_range(LINKS):
         out, own = outs[n] + t * (P * W), coefficients[n] + t * strides[n]
         rows = follow(rows, out, own, w, live, R, P, W, DIAGONAL, BLOCK, CHUNKS)

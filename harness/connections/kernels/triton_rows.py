@@ -237,7 +237,7 @@ def backward_kernel(
     for _ in tl.static_range(R + Q):
         g_link = g_link + (tl.zeros([RP], tl.float32),)
     for token in tl.range(tl.program_id(0), S, tl.num_programs(0)):
-        t = tl.full([], 0, tl.int64) + token
+        t = tl.cast(token, tl.int64)
         own = scratch + t * (R * (P + C + 3)) if AFFINE else scratch
         rows = walk(
             state, stride_t, stride_i, outs, coefficients, strides, t, w, None, R, P, W, DIAGONAL, LINKS, BLOCK, CHUNKS

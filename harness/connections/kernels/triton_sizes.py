@@ -20,6 +20,9 @@ FORWARD = 64
 BACKWARD = 192
 """and in a backward pass of the state before and behind, of its gradient, of outputs and of weights."""
 
+CROWDED = 150
+"""Numbers and coefficients of a thread that 128 registers cannot hold without spilling many."""
+
 PRODUCTS = {"T": 64, "BLOCK": 16}
 """Tiles of tokens and columns where products with weights are wanted row by row. Each of four warps has all columns of
 sixteen tokens, as tensor cores take them: with wider tiles they would share tokens and do all the rest four times."""
@@ -39,19 +42,21 @@ class Tiles(NamedTuple):
 
     def options(self) -> dict[str, Any]:
         """What a kernel is compiled with; the bound on registers makes the room."""
-        registers = REGISTERS // (self.programs * self.warps * 32) // 8 * 8
+        registers = min(REGISTERS // (self.programs * self.warps * 32) // 8 * 8, 255)
         return {"BLOCK": self.block, "CHUNKS": self.chunks, "num_warps": self.warps, "maxnreg": registers}
 
 
 @functools.cache
-def rows_held(width: int, rows: int, numbers: int) -> Tiles:
-    """For `rows` rows in registers, about `numbers` of theirs a thread. Few threads with much each: what all of them
-    repeat and every sum over a row is paid by the warp; at most 16 warps, where registers end and spilling begins."""
+def rows_held(width: int, rows: int, numbers: int, coefficients: int) -> Tiles:
+    """For `rows` rows in registers, about `numbers` of theirs a thread, and so many coefficients. Few threads with much
+    each: what all repeat, and every sum over a row, is paid by the warp. At most 16 warps, where registers end."""
     warps = min(power(-(-rows * width // (32 * numbers))), 16)
     # Up to four columns of a tile lie in one thread, for fp32 weights as for a bf16 state: nothing need be moved.
     blocks = [min(32 * warps * columns, power(width)) for columns in (4, 2, 1)]
     block = min(blocks, key=lambda size: -(-width // size) * size)
-    return Tiles(block, -(-width // block), warps, 12 // warps if warps <= 4 else 16 // warps)
+    # Twelve warps have 168 registers each. What sixteen with 128 would spill might not find room in the cache.
+    crowded = rows * width // (32 * warps) + coefficients > CROWDED
+    return Tiles(block, -(-width // block), warps, max(12 // warps, 1 if warps > 8 or crowded else 2))
 
 
 def tokens_held(form: Form, tile: dict[str, int]) -> dict[str, Any]:
