@@ -41,7 +41,7 @@ MHC, GIVEN = Form(4, 1, 24, "sinkhorn", eps=1e-6, iterations=20), Form(4, 1, 24,
 def gaps(asked: Case, keep: bool = True, dtype: torch.dtype = torch.float32) -> dict[str, float]:
     """Of what is computed in `dtype` from the very numbers that the reference is given."""
     ours = asked.to(dtype, DEVICE)
-    return off(run(triton_backend, ours, keep), exact(ours.to(torch.float64)), len(asked.state))
+    return off(run(triton_backend, ours, keep), exact(ours.to(torch.float64, DEVICE)), len(asked.state))
 
 
 @settings(max_examples=25, deadline=None)  # every operation of every token is interpreted
@@ -79,6 +79,19 @@ def test_bf16_is_how_states_are_stored_and_not_how_they_are_computed(form: Form,
     if not form.joint:
         sums = [name for name in ("fixed", "weights", "offset", "scale") if f"gradient of {name}" in found]
         assert all(found[f"gradient of {name}"] <= LIMIT for name in sums)
+
+
+@pytest.mark.parametrize("form", [DFC, MHC], ids=str)
+def test_an_output_may_be_in_bf16_where_the_state_is_not(form: Form) -> None:
+    """As under autocast. Its gradient is stored as it is."""
+    asked = case(form, 2, 1, seed=10).to(torch.float32, DEVICE)
+    asked = dataclasses.replace(asked, links=(asked.links[0]._replace(out=asked.links[0].out.bfloat16()),))
+    made, grads = run(triton_backend, asked)
+    assert grads.out is not None
+    assert (made.x.dtype, grads.out.dtype) == (torch.float32, torch.bfloat16)
+    found = off((made, grads), exact(asked.to(torch.float64, DEVICE)), 2)
+    assert found.pop("gradient of out") <= ROUNDED
+    assert {name: gap for name, gap in found.items() if not gap <= LIMIT} == {}
 
 
 @pytest.mark.parametrize("form", [GIVEN, DHC, Form(3, 1, 9, "identity", eps=1e-6)], ids=str)
@@ -123,7 +136,7 @@ def test_what_is_not_finite_is_seen_in_its_token_and_in_no_other(form: Form, val
 def test_a_gradient_that_does_not_come_is_zero(form: Form, missing: str) -> None:
     asked = case(form, 1, 1, seed=6)
     ours = asked.to(torch.float32, DEVICE)
-    right = ours.to(torch.float64)
+    right = ours.to(torch.float64, DEVICE)
     right = exact(dataclasses.replace(right, **{missing: torch.zeros_like(getattr(right, missing))}))
     made = triton_backend.forward(form, ours.state, ours.links, ours.operands, True)
     incoming = {name: getattr(ours, name) for name in ("g_next", "g_x", "g_coefficients")}
@@ -151,14 +164,14 @@ def test_streams_that_are_views_of_one_are_read_where_they_lie(form: Form) -> No
     view = wide[:, width:].unsqueeze(1).expand(3, form.rows, width)
     ours = dataclasses.replace(asked, state=view)
     assert ours.state.stride() == (2 * width, 0, 1)
-    found = off(run(triton_backend, ours), exact(ours.to(torch.float64)), 3)
+    found = off(run(triton_backend, ours), exact(ours.to(torch.float64, DEVICE)), 3)
     assert {name: gap for name, gap in found.items() if not gap <= LIMIT} == {}
 
 
 def test_gradients_may_come_as_views() -> None:
     asked = case(DHC, 3, 1, seed=9).to(torch.float32, DEVICE)
     asked = dataclasses.replace(asked, g_next=torch.randn(3, 1, 24, device=DEVICE).expand(3, 4, 24))
-    found = off(run(triton_backend, asked), exact(asked.to(torch.float64)), 3)
+    found = off(run(triton_backend, asked), exact(asked.to(torch.float64, DEVICE)), 3)
     assert {name: gap for name, gap in found.items() if not gap <= LIMIT} == {}
 
 
