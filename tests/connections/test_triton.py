@@ -120,6 +120,7 @@ def test_large_means_cost_no_more_than_they_cost_plain_arithmetic(form: Form) ->
 
 @pytest.mark.parametrize("form", [DHC, DFC, MHC], ids=str)
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, when it interprets
 def test_what_is_not_finite_is_seen_in_its_token_and_in_no_other(form: Form, value: float) -> None:
     asked = case(form, 3, 1, seed=5).to(torch.float32, DEVICE)
     asked.links[0].out[1, 3] = value
