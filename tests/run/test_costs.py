@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -309,31 +307,3 @@ def test_nothing_is_measured_while_another_run_measures_or_a_cell_runs(
         assert ours
         assert not measure_now()
     assert capsys.readouterr().err == ""
-
-
-def test_interrupted_while_measuring_nothing_is_lost_and_the_next_run_measures(
-    tiny_suite: Write, tmp_path: Path
-) -> None:
-    suite = tiny_suite()
-    slow = ["seeds=[1]", UNASKED, "train.steps=3", "model.width=64", "model.layers=4"]
-    command = [sys.executable, "-m", "harness", "run", str(suite), *slow]
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # jobs of a shell may ignore it
-    )  # fmt: skip
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("measuring the costs"):
-            process.send_signal(signal.SIGINT)
-            break
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130, errors
-    assert "interrupted; the same command goes on from here" in errors
-    assert "Traceback" not in errors
-    assert stored(tmp_path) == []
-    results = list((tmp_path / "results" / "cells").glob("*/result.json"))
-    assert len(results) == 2
-    before = [path.stat().st_mtime_ns for path in results]
-    assert main(["run", str(suite), *slow]) == 0
-    assert [path.stat().st_mtime_ns for path in results] == before
-    assert len(stored(tmp_path)) == 1
