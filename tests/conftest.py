@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tiny_support import ROOT, TINY
+from hypothesis import settings
+from tiny_support import ROOT, TINY, fixed_text
 
 if TYPE_CHECKING:
     pass
 
+
+# The same examples every time: what a change did not break must not turn red. Others: --hypothesis-profile=default.
+settings.register_profile("fixed", derandomize=True)
+settings.load_profile("fixed")
 
 if not Path("/dev/nvidiactl").exists():
     # Without a GPU Triton's kernels are interpreted. It decides on its first import, and torch may be the first to.
@@ -67,16 +72,12 @@ def tiny_suite(tmp_path: Path) -> Callable[..., Path]:
     def write(text: str = TINY, **replace: str) -> Path:
         for old, new in replace.items():
             text = text.replace(old, new)
-        (tmp_path / "corpus.txt").write_bytes((ROOT / "LICENSE").read_bytes() * 3 + b"".join(_sources()))
+        (tmp_path / "corpus.txt").write_bytes(fixed_text())
         path = tmp_path / "tiny.yaml"
         path.write_text(text)
         return path
 
     return write
-
-
-def _sources() -> list[bytes]:
-    return [path.read_bytes() for path in sorted((ROOT / "harness").rglob("*.py"))]
 
 
 @pytest.fixture

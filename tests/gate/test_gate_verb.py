@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_support import ROOT, TINY
+from tiny_support import ROOT, TINY, fixed_text
 
 from harness.cli import main
 from harness.gate.baseline import Baseline, SeedRun, noise_path
@@ -27,9 +27,7 @@ GATE = (
 def accepted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A suite of three seeds with an accepted baseline and a calibration; trained once for all tests."""
     folder = tmp_path_factory.mktemp("accepted")
-    (folder / "corpus.txt").write_bytes(
-        b"".join(path.read_bytes() for path in sorted((ROOT / "harness").rglob("*.py")))
-    )
+    (folder / "corpus.txt").write_bytes(fixed_text())
     tiny = TINY.replace("seeds: [1, 2]", "seeds: [1, 2, 3]").replace("{limit: 4}", "{tasks: []}")
     (folder / "tiny.yaml").write_text(tiny + GATE)
     words = [str(folder / "tiny.yaml"), "--results", str(folder / "results"), "--baseline", str(folder / "tiny.json")]

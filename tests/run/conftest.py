@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from evaluation_support import write_blimp, write_task
-from tiny_support import ROOT, TINY
+from tiny_support import TINY, fixed_text
 
 from harness.cli import main
 
@@ -27,9 +27,7 @@ def documents(tmp_path: Path) -> Path:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two arms, with tokens that are not bytes, asked one task of ours; trained once for all tests."""
     folder = tmp_path_factory.mktemp("trained")
-    (folder / "corpus.txt").write_bytes(
-        b"".join(path.read_bytes() for path in sorted((ROOT / "harness").rglob("*.py")))
-    )
+    (folder / "corpus.txt").write_bytes(fixed_text())
     (folder / "tiny.yaml").write_text(TINY.replace(*BYTES))
     ours = ["seeds=[1]", "evaluation.tasks=[cloze]", "--results", str(folder / "results"), "--jobs", "2"]
     assert main(["run", str(folder / "tiny.yaml"), *ours]) == 0

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from search_support import STUDY, Planted, Search, write_study
 from stored_support import KEPT, nothing_is_trained, search_in
-from tiny_support import ROOT, TINY
+from tiny_support import TINY, fixed_text
 
 from harness.run.layout import Layout
 from harness.search import fresh, run
@@ -74,9 +74,7 @@ def patched() -> Iterator[pytest.MonkeyPatch]:
 def finished(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
     """A study of two arms with four trials each, in the journal of its results folder."""
     folder = tmp_path_factory.mktemp("finished")
-    (folder / "corpus.txt").write_bytes(
-        b"".join(path.read_bytes() for path in sorted((ROOT / "harness/data").rglob("*.py")))
-    )
+    (folder / "corpus.txt").write_bytes(fixed_text())
     (folder / "tiny.yaml").write_text(TINY)
     (folder / "study.yaml").write_text(KEPT)
     (folder / "results").mkdir()

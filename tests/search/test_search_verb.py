@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from search_support import STUDY, write_study
-from tiny_support import TINY
+from tiny_support import TINY, fixed_text
 
 from harness.cli import main
 from harness.run.celldir import CellDir
@@ -42,9 +42,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Sea
     import io
 
     folder = tmp_path_factory.mktemp("searched")
-    root = Path(__file__).parents[2]
-    sources = b"".join(path.read_bytes() for path in sorted((root / "harness").rglob("*.py")))
-    (folder / "corpus.txt").write_bytes(sources)
+    (folder / "corpus.txt").write_bytes(fixed_text())
     (folder / "tiny.yaml").write_text(TINY)
     path = write_study(folder, SMALL)
     (folder / "results").mkdir()

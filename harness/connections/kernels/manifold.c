@@ -279,8 +279,8 @@ static void backward_tile(const Boundary *b, int64_t s, int64_t to, float *scrat
         tile.row = row;
         if (last >= 0) {
             c[t] = b->coefficients[last] + (s + t) * b->coefficients_token[last];
-            const int64_t ahead = last ? 0 : b->state_token;
-            SLICES(combine_slice(h[t], row, ahead, b->out[last] + (s + t) * OUTPUT, c[t], next, NULL, d, n));
+            const int64_t distance = last ? 0 : b->state_token;
+            SLICES(combine_slice(h[t], row, distance, b->out[last] + (s + t) * OUTPUT, c[t], next, NULL, d, n));
             tile.h[t] = next;
             tile.row = WIDTH;
         }

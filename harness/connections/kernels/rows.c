@@ -188,7 +188,7 @@ INLINE void gradient_slice(
     if (g_next)
         EACH(i, ROWS)
         {
-            __builtin_prefetch(g_next + STATE + i * WIDTH + d);
+            fetch(g_next + i * WIDTH + d, STATE);
             sum[i] += load(g_next + i * WIDTH + d, n);
         }
     if (g_x)

@@ -75,7 +75,13 @@ INLINE Vec load(const float *from, int n)
 
 INLINE void store(float *to, Vec v, int n) { memcpy(to, &v, n * sizeof(float)); }
 
-/* Past the caches: for what is read only after a sub-layer has gone over them. `to` is aligned where WIDTH is. */
+/* A token's numbers may fill a page, and hardware looks ahead within pages only: the same slice `AHEAD` tokens on is
+ * asked for by hand, into the second cache, which can wait for more of memory at once than the first. */
+#define AHEAD 2
+INLINE void fetch(const float *token, int64_t distance) { __builtin_prefetch(token + AHEAD * distance, 0, 2); }
+
+/* Past the caches: for what is read only when other things have gone over them, a whole output or state later. `to` is
+ * aligned where WIDTH is. */
 INLINE void stream(float *to, Vec v, int n)
 {
 #if defined(__AVX512F__)
@@ -158,18 +164,17 @@ INLINE Vec written(const float *out, const float *c, int j, int d, int n)
     return sum;
 }
 
-/* `next`, and a `copy` that is streamed, where one is wanted. A token's state may fill a page, and hardware looks ahead
- * within pages only: the same slice of the next token, `ahead` numbers on, is asked for by hand. */
+/* `next`, and a `copy` that is streamed, where one is wanted. The next token's state lies `distance` numbers on. */
 INLINE void combine_slice(
-    const float *h, int64_t row, int64_t ahead, const float *out, const float *c, float *next, float *copy, int d, int n)
+    const float *h, int64_t row, int64_t distance, const float *out, const float *c, float *next, float *copy, int d, int n)
 {
     Vec in[ROWS];
     EACH(i, ROWS)
     {
-        __builtin_prefetch(h + i * row + ahead + d);
+        fetch(h + i * row + d, distance);
         in[i] = load(h + i * row + d, n);
     }
-    EACH(p, PARTS) __builtin_prefetch(out + OUTPUT + p * WIDTH + d);
+    EACH(p, PARTS) fetch(out + p * WIDTH + d, OUTPUT);
     EACH(j, ROWS)
     {
         Vec sum = written(out, c, j, d, n);
@@ -203,7 +208,7 @@ INLINE void read_slice(const float *h, int64_t row, const float *c, float *x, in
     {
         Vec sum = {0};
         EACH(i, ROWS) sum += c[i * COLUMNS + p] * load(h + i * row + d, n);
-        store(x + p * WIDTH + d, sum, n);
+        stream(x + p * WIDTH + d, sum, n);
     }
 }
 
@@ -211,7 +216,7 @@ INLINE void dots_slice(const float *h, int64_t row, const float *g_x, Vec *dots,
 {
     EACH(p, PARTS)
     {
-        __builtin_prefetch(g_x + OUTPUT + p * WIDTH + d);
+        fetch(g_x + p * WIDTH + d, OUTPUT);
         const Vec g = load(g_x + p * WIDTH + d, n);
         EACH(i, ROWS) dots[i * PARTS + p] += g * load(h + i * row + d, n);
     }
@@ -226,7 +231,7 @@ INLINE void out_slice(const float *out, const float *c, const float *g, float *g
         {
             const Vec gj = load(g + j * WIDTH + d, n);
             g_write[j] += gj * load(out + j * WIDTH + d, n);
-            store(g_out + j * WIDTH + d, c[j * COLUMNS + PARTS + ROWS] * gj, n);
+            stream(g_out + j * WIDTH + d, c[j * COLUMNS + PARTS + ROWS] * gj, n);
         }
         return;
     }
@@ -240,7 +245,7 @@ INLINE void out_slice(const float *out, const float *c, const float *g, float *g
             sum += c[j * COLUMNS + PARTS + ROWS + q] * gj;
             g_write[j * WRITTEN + q] += gj * o;
         }
-        store(g_out + q * WIDTH + d, sum, n);
+        stream(g_out + q * WIDTH + d, sum, n);
     }
 }
 
