@@ -32,7 +32,7 @@ smoke: $(STAMP)
 	$(BIN)/harness report suites/quickstart.yaml --smoke
 
 test: $(STAMP)
-	$(BIN)/pytest -n $(JOBS) -m 'not slow and not gpu'
+	$(BIN)/pytest -n $(JOBS) --dist loadgroup -m 'not slow and not gpu'
 
 test-slow: $(STAMP)
 	$(BIN)/pytest -m slow

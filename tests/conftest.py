@@ -6,19 +6,18 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import settings
 from tiny_support import ROOT, TINY, fixed_text
 
-if TYPE_CHECKING:
-    pass
-
-
 # The same examples every time: what a change did not break must not turn red. Others: --hypothesis-profile=default.
 settings.register_profile("fixed", derandomize=True)
 settings.load_profile("fixed")
+
+# Before anything loads OpenMP: tests run beside each other, and threads that wait by spinning cost the others theirs.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 if not Path("/dev/nvidiactl").exists():
     # Without a GPU Triton's kernels are interpreted. It decides on its first import, and torch may be the first to.

@@ -19,6 +19,8 @@ from harness.bench.arms import Entry
 from harness.bench.work import make_stepper
 from harness.cli import main
 
+pytestmark = pytest.mark.xdist_group("bench_verb")  # what is run once for all tests is run in one process
+
 QUICK = ["bench", "--preset", "bench-toy", "--threads", "1", "--rounds", "5"]
 
 

@@ -17,6 +17,8 @@ from harness.cli import main
 from harness.gate.baseline import Baseline, SeedRun, noise_path
 from harness.gate.noise import Noise
 
+pytestmark = pytest.mark.xdist_group("gate_verb")  # what is run once for all tests is run in one process
+
 GATE = (
     "gate: {first_look: 2, confirm: [11, 12, 13], calibrate: [21], golden_steps: 4, close_steps: 2,\n"
     "  margin: 0.05, alpha: 0.05}\n"

@@ -18,6 +18,8 @@ from harness.run.celldir import CellDir
 
 Write = Callable[..., Path]
 
+pytestmark = pytest.mark.xdist_group("evaluate")  # what is run once for all tests is run in one process
+
 
 def compared(capsys: pytest.CaptureFixture[str], path: Path, *options: str) -> dict[str, Any]:
     capsys.readouterr()

@@ -18,6 +18,8 @@ from harness.run.celldir import CellDir
 from harness.tracking import Tracker
 from harness.tracking_search import TAG_ENDED, TAG_PARENT, TAG_STUDY, TAG_TRIAL
 
+pytestmark = pytest.mark.xdist_group("search_verb")  # what is run once for all tests is run in one process
+
 SMALL = STUDY.replace("trials: 12", "trials: 5\nset: {train.validate_every: 3}").replace(
     "fresh: {top: 2, choose: [101, 102], report: [201, 202, 203]}", "fresh: {top: 2, choose: [101], report: [201, 202]}"
 )
