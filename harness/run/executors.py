@@ -66,8 +66,8 @@ def server() -> ForkServerContext:
     """What starts processes in the server; it is started, or started again if it died, with Ctrl-C ignored from its
     first moment: the terminal sends it to the whole process group, and a server that dies of it takes the run's exit
     codes along."""
-    # The server takes its environment when it starts: no progress bars in the logs, no look for a network, and memory in
-    # large pages, with which a step at a width of 256 takes 0.93 of its time on a CPU (docs/performance.md).
+    # The server takes its environment when it starts: no progress bars in the logs, no look for a network, and large
+    # pages of memory, with which a step at a width of 256 takes 0.93 of its time on a CPU (docs/performance.md).
     for name in QUIET:
         os.environ.setdefault(name, "1")
     os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
