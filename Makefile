@@ -33,7 +33,7 @@ smoke: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m compileall -q harness # here and not by each of a hundred processes, where these may not write
-	$(BIN)/pytest -n $$(($(JOBS) + 1)) --dist loadgroup -m 'not slow and not gpu' # a third of the time is waiting
+	$(BIN)/pytest -n $(JOBS) --dist loadgroup -m 'not slow and not gpu'
 
 test-slow: $(STAMP)
 	$(BIN)/pytest -m slow

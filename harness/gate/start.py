@@ -7,28 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from harness.connections.settings import ResidualSettings
-from harness.errors import first_line
+from harness.errors import HarnessError, first_line
 from harness.gate.golden import Start
-from harness.run.executors import server
+from harness.run.executors import answer_of
 from harness.suite.cells import Cell
 
 
 def measured_starts(cells: Mapping[str, Cell], relative_to: Path) -> dict[str, Start]:
     """By arm, from one cell of each."""
-    context = server()
-    receiver, sender = context.Pipe(duplex=False)
     configs = {arm: cell.config for arm, cell in cells.items()}
-    process = context.Process(target=_work, args=(sender, configs, str(relative_to)))
-    process.start()
-    sender.close()
     try:
-        found: dict[str, tuple[float | None, str]] = receiver.recv()
-    except EOFError:
-        process.join()
-        found = {arm: (float("inf"), f"its process ended with code {process.exitcode}") for arm in cells}
-    finally:
-        process.join()
-        receiver.close()
+        found: dict[str, tuple[float | None, str]] = answer_of(_work, (configs, str(relative_to)), "")
+    except HarnessError as error:
+        found = {arm: (float("inf"), str(error)) for arm in cells}
     return {arm: Start(*one) for arm, one in found.items()}
 
 

@@ -6,13 +6,16 @@ import multiprocessing
 import multiprocessing.forkserver as forkserver
 import os
 import signal
-from collections.abc import Collection, Sequence
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
-from typing import Protocol
+from typing import Any, Protocol
 
+from harness.errors import HarnessError
 from harness.run.cell import work
 from harness.run.layout import Layout
 from harness.suite.cells import Cell
@@ -22,6 +25,10 @@ PRELOAD = ["harness.training.fit", "harness.evaluation.score", "harness.evaluati
 
 # No bars first, then no network.
 QUIET = ("TQDM_DISABLE", "HF_DATASETS_DISABLE_PROGRESS_BARS", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+
+
+POLL_SECONDS = 0.1
+"""How soon a wish to end is seen."""
 
 
 class Working(Protocol):
@@ -79,6 +86,53 @@ def server() -> ForkServerContext:
     finally:
         signal.signal(signal.SIGINT, before)
     return context
+
+
+def answer_of(target: Callable[..., None], arguments: Sequence[Any], say: str) -> Any:
+    """What `target(connection, *arguments)` sends by the connection, in a process forked from the server; `say` is told
+    on standard error when it begins. Raises HarnessError where the process ends without a word, and KeyboardInterrupt
+    when asked to end, with the process gone."""
+    context = server()  # first: while it looks after its server, a Ctrl-C would be lost
+    with asked_to_end() as asked:
+        if say:
+            print(say, file=sys.stderr, flush=True)
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=target, args=(sender, *arguments))
+        process.start()
+        sender.close()
+        found: Any = None
+        silent = False
+        try:
+            while not asked() and not receiver.poll(POLL_SECONDS):
+                pass
+            if not asked():
+                found = receiver.recv()
+        except EOFError:
+            silent = True
+            process.join()
+        finally:
+            process.terminate()
+            process.join()
+            receiver.close()
+    if asked():
+        raise KeyboardInterrupt
+    if silent:
+        raise HarnessError(f"its process ended with code {process.exitcode}")
+    return found
+
+
+@contextmanager
+def asked_to_end() -> Iterator[Callable[[], bool]]:
+    """While inside, Ctrl-C and SIGTERM are only noted, for whoever looks. An exception in their place could rise in a
+    finalizer, where Python drops it, and the wish to end would be lost."""
+    noted: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda got, _frame: noted.append(got)) for number in numbers}
+    try:
+        yield lambda: bool(noted)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class LocalExecutor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,16 +13,13 @@ from typing import Any
 from harness.errors import HarnessError, first_line
 from harness.run.celldir import held
 from harness.run.costs import Wanted, documents, fingerprint, has_all, keep, made_document, wanted_arms
-from harness.run.executors import server
+from harness.run.executors import answer_of
 from harness.run.layout import Layout
 from harness.suite.cells import Cell, digest
 from harness.suite.schema import Suite
 
 BUDGET_SECONDS, SMOKE_SECONDS = 40.0, 3.0
 """For all arms of a suite together, where five rounds take no longer."""
-
-POLL_SECONDS = 0.1
-"""How soon a wish to end is seen."""
 
 
 def measure_costs(
@@ -86,28 +83,11 @@ def _in_a_process(
     log: Path,
 ) -> dict[str, Any]:
     """What `interleave.work` answers."""
-    context = server()  # first: while it looks after its server, a Ctrl-C would be lost
-    with asked_to_end() as asked:
-        print(f"measuring the costs of {len(configs)} arms, interleaved", file=sys.stderr, flush=True)
-        receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=_work, args=(sender, configs, pairs, relative_to, seconds, str(log)))
-        process.start()
-        sender.close()
-        found: dict[str, Any] = {}
-        try:
-            while not asked() and not receiver.poll(POLL_SECONDS):
-                pass
-            if not asked():
-                found = receiver.recv()
-        except EOFError:
-            process.join()
-            found = {"error": f"its process ended with code {process.exitcode}"}
-        finally:
-            process.terminate()
-            process.join()
-            receiver.close()
-    if asked():
-        raise KeyboardInterrupt
+    say = f"measuring the costs of {len(configs)} arms, interleaved"
+    try:
+        found: dict[str, Any] = answer_of(_work, (configs, pairs, relative_to, seconds, str(log)), say)
+    except HarnessError as error:
+        return {"error": str(error)}
     return found
 
 
@@ -125,17 +105,3 @@ def sigterm_is_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def asked_to_end() -> Iterator[Callable[[], bool]]:
-    """While inside, Ctrl-C and SIGTERM are only noted, for whoever looks. An exception in their place could rise in a
-    finalizer, where Python drops it, and the wish to end would be lost."""
-    noted: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda got, _frame: noted.append(got)) for number in numbers}
-    try:
-        yield lambda: bool(noted)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

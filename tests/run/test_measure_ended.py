@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
-from harness.run import measure
+from harness.run import executors
 from harness.run.costs import FILE
 
 Write = Callable[..., Path]
@@ -55,7 +55,7 @@ def test_a_wish_to_end_that_comes_in_a_finalizer_is_not_lost(number: signal.Sign
             os.kill(os.getpid(), number)
 
     before = signal.getsignal(number)
-    with measure.asked_to_end() as asked:
+    with executors.asked_to_end() as asked:
         assert not asked()
         Closes()
         assert asked()

@@ -186,6 +186,7 @@ int forward(const Boundary *b)
                 SLICES(read_slice(tile.h[t], tile.row, made[t], b->x + (s + t) * OUTPUT, d, n));
             }
         }
+        settle();
     }
     free(all);
     return 0;
@@ -314,6 +315,7 @@ int backward(const Boundary *b)
         share(b->tokens, &from, &to);
         float *mine = (float *)(scratch + thread() * states);
         for (int64_t s = from; s < to; s += TILE) backward_tile(b, s, to, mine, all + thread());
+        settle();
     }
     for (int64_t k = 0; !failed && k < b->threads; k++) {
         for (int i = 0; i < RAW * STATE; i++) b->g_weights[i] += all[k].weights[i];

@@ -127,6 +127,7 @@ int forward(const Boundary *b)
             }
             SLICES(read_slice(h, row, c, b->x + s * OUTPUT, d, n));
         }
+        settle();
     }
     free(all);
     return 0;
@@ -285,6 +286,7 @@ int backward(const Boundary *b)
         share(b->tokens, &from, &to);
         repeat_offset(b, offsets);
         for (int64_t s = from; s < to; s++) backward_token(b, s, offsets, totals, scratch, all + thread());
+        settle();
     }
     for (int64_t k = 0; !failed && k < b->threads; k++) add_sums(b, all + k);
     free(all);

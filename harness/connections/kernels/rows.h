@@ -92,6 +92,14 @@ INLINE void stream(float *to, Vec v, int n)
     store(to, v, n);
 }
 
+/* At the end of a thread's share: what it streamed is there for all. */
+INLINE void settle(void)
+{
+#ifdef __AVX__
+    _mm_sfence();
+#endif
+}
+
 #ifdef __clang__
 INLINE void reduce(const Vec *sums, int count, float *to)
 {
