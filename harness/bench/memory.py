@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import multiprocessing
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from harness.bench.rounds import why
 from harness.bench.work import Where, make_stepper
 from harness.connections.settings import ResidualSettings
 from harness.errors import HarnessError
+from harness.run.executors import answer_of
 from harness.training.memory import M_MMAP_THRESHOLD
 
 STEPS = 3
@@ -23,7 +23,6 @@ LARGE = 256 * 2**10
 """Bytes."""
 TOY = presets.find("bench-toy")
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-PRELOAD = ["harness.bench.memory", "harness.conform.peers"]
 
 
 def peak_bytes(entry: Entry, preset: Preset, where: Where) -> int | None:
@@ -36,20 +35,7 @@ def peak_bytes(entry: Entry, preset: Preset, where: Where) -> int | None:
     """
     if not RESET.exists():
         return None
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(sender, entry, preset, where), daemon=True)
-    process.start()
-    sender.close()
-    try:
-        found: int | str = receiver.recv()
-    except EOFError:
-        process.join()
-        raise HarnessError(f"the process that measures memory ended with code {process.exitcode}") from None
-    finally:
-        receiver.close()
-        process.join()
+    found: int | str = answer_of(_work, (entry, preset, where), name="the process that measures memory")
     if isinstance(found, str):
         raise HarnessError(found)
     return found
@@ -58,6 +44,8 @@ def peak_bytes(entry: Entry, preset: Preset, where: Where) -> int | None:
 def _work(answer: Connection, entry: Entry, preset: Preset, where: Where) -> None:
     """Entry point of the process: sends the bytes, or what went wrong."""
     try:
+        if entry.peer:
+            import harness.conform.peers  # noqa: F401 - what is imported is no model's
         make_stepper(Entry(arm=BASELINE, connection=ResidualSettings()), TOY, where).seconds(1)
         _map_large_blocks()
         gc.collect()

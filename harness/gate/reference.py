@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import tempfile
 from abc import ABC, abstractmethod
@@ -16,7 +17,6 @@ from harness.gate.reading import cost_of, digests_of, environment_of, golden_run
 from harness.gate.runs import ArmSettings, Key, Question
 from harness.gate.there import There
 from harness.run.celldir import CellDir
-from harness.run.measure import sigterm_is_ctrl_c
 
 
 class Reference(ABC):
@@ -86,7 +86,7 @@ def worktree(asked: Question, revision: str) -> Iterator[There]:
     if top != root:
         raise UsageError(f"--relative: the harness is installed in {shown(root)}, which is no checkout of it")
     _git(root, "worktree", "prune", about=revision)
-    with sigterm_is_ctrl_c(), tempfile.TemporaryDirectory(prefix="harness-gate-") as folder:
+    with _sigterm_is_ctrl_c(), tempfile.TemporaryDirectory(prefix="harness-gate-") as folder:
         tree = Path(folder) / "tree"
         _git(root, "worktree", "add", "--detach", str(tree), commit, about=revision)
         try:
@@ -95,6 +95,16 @@ def worktree(asked: Question, revision: str) -> Iterator[There]:
             yield There(asked, tree, commit, _suite_there(asked.path.resolve(), top, tree, revision))
         finally:
             _git(root, "worktree", "remove", "--force", str(tree), about=revision)
+
+
+@contextmanager
+def _sigterm_is_ctrl_c() -> Iterator[None]:
+    """While inside, being asked to end is as good as Ctrl-C."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _suite_there(path: Path, top: Path, tree: Path, revision: str) -> Path:

@@ -17,16 +17,13 @@ def measured_starts(cells: Mapping[str, Cell], relative_to: Path) -> dict[str, S
     """By arm, from one cell of each."""
     configs = {arm: cell.config for arm, cell in cells.items()}
     try:
-        found: dict[str, tuple[float | None, str]] = answer_of(_work, (configs, str(relative_to)), "")
+        found: dict[str, tuple[float | None, str]] = answer_of(_work, (configs, str(relative_to)))
     except HarnessError as error:
         found = {arm: (float("inf"), str(error)) for arm in cells}
     return {arm: Start(*one) for arm, one in found.items()}
 
 
 def _work(answer: Any, configs: Mapping[str, dict[str, Any]], relative_to: str) -> None:
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     answer.send({arm: _start(config, Path(relative_to)) for arm, config in configs.items()})
 
 

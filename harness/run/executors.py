@@ -88,10 +88,10 @@ def server() -> ForkServerContext:
     return context
 
 
-def answer_of(target: Callable[..., None], arguments: Sequence[Any], say: str) -> Any:
+def answer_of(target: Callable[..., None], arguments: Sequence[Any], say: str = "", name: str = "its process") -> Any:
     """What `target(connection, *arguments)` sends by the connection, in a process forked from the server; `say` is told
-    on standard error when it begins. Raises HarnessError where the process ends without a word, and KeyboardInterrupt
-    when asked to end, with the process gone."""
+    on standard error when it begins. Raises HarnessError where the process, called `name`, ends without a word, and
+    KeyboardInterrupt when asked to end, with the process gone."""
     context = server()  # first: while it looks after its server, a Ctrl-C would be lost
     with asked_to_end() as asked:
         if say:
@@ -117,7 +117,7 @@ def answer_of(target: Callable[..., None], arguments: Sequence[Any], say: str) -
     if asked():
         raise KeyboardInterrupt
     if silent:
-        raise HarnessError(f"its process ended with code {process.exitcode}")
+        raise HarnessError(f"{name} ended with code {process.exitcode}")
     return found
 
 

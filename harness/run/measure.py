@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -95,13 +93,3 @@ def _work(*arguments: Any) -> None:
     from harness.run.interleave import work  # torch, in the worker alone
 
     work(*arguments)
-
-
-@contextmanager
-def sigterm_is_ctrl_c() -> Iterator[None]:
-    """While inside, being asked to end is as good as Ctrl-C."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
